@@ -1,0 +1,1 @@
+"""aeclient: the user's side. Import `aeclient.api` for the Python interface of a master."""

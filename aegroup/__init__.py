@@ -1,0 +1,1 @@
+"""aegroup: the group manager's command."""
