@@ -120,8 +120,9 @@ class Start(Message, code=0x20):
     """Start a worker. `argv` is exec'd as it is; if it is empty, `shell` goes to the account's login shell.
 
     `worker`: its number in the run, never used twice in a session; its channels are worker*4 (standard input and output), +1 (standard
-    error), +2 (messages to and from the master). `workers`: how many the run has. `profile` empty means the group's default. `window`: bytes that the client
-    takes on each of the worker's channels before it acknowledges. `stdin`: whether the client will send standard input.
+    error), +2 (messages to and from the master). `workers`: how many the run has. `profile` empty means the group's default.
+    `inputs`: paths that a strict worker may read. `stdin`: whether the client will send standard input. `window`: bytes that the client
+    takes on each of the worker's channels before it acknowledges.
     """
 
     worker: u32
@@ -152,10 +153,10 @@ class NotStarted(Message, code=0x22):
 
 
 class Exited(Message, code=0x23):
-    """The worker ended, after all its output. `code` is its exit status, or `signal` is not 0. Times in microseconds, memory in KiB."""
+    """The worker ended, after all its output. `status` is its exit status, or `signal` is not 0. Times in microseconds, memory in KiB."""
 
     worker: u32
-    code: u8
+    status: u8
     signal: u8
     text: str
     cpu: u64
