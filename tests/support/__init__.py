@@ -1,0 +1,1 @@
+"""What tests and the benchmark share: waiting, accounts, an installed prefix, a real node. No test lives here."""
