@@ -85,9 +85,10 @@ class ServerModule(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ClientContext:
-    """What a mechanism's client side may use. `bind(user)` gives the bytes to sign for this mechanism; `trace` prints one line with -v;
+    """What a mechanism's client side may use. `binding` are the bytes to sign for this mechanism; `trace` prints one line with -v;
     `ask(prompt)` reads a secret from the terminal, or raises `Unavailable` in batch; `identities` are the files named by --identity
-    or configuration (empty: the defaults); `agent` is the agent's socket path or None; `home` the user's home."""
+    or configuration (empty: the defaults); `agent` is the agent's socket path or None; `home` the user's home; `local` says that the
+    node is reached over a Unix socket; `batch` that nobody may be asked, by a helper program neither."""
 
     binding: bytes
     home: str
@@ -95,6 +96,8 @@ class ClientContext:
     agent: str | None
     trace: Callable[[str], None]
     ask: Callable[[str], str]
+    local: bool = False
+    batch: bool = False
 
 
 ClientSteps = Generator[bytes, bytes, None]

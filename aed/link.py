@@ -25,6 +25,7 @@ CONSUMED = ord("C")  # channel, offset: bytes below have left the incoming ring
 CLOSE = ord("X")  # send what is queued, then close the connection
 # net -> session
 READY = ord("R")  # the TLS exporter value: the handshake is done
+LOST = ord("L")  # text: why the connection is ending, for the audit record
 FILLED = ord("F")  # channel, offset: the client's bytes below are in the incoming ring
 ACKED = ord("A")  # channel, offset: the client has the outgoing bytes below
 # both ways
