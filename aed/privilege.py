@@ -24,6 +24,7 @@ DIED = 255
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _SYS_CLOSE_RANGE = 436
@@ -113,6 +114,12 @@ def set_parent_death_signal(parent_pid: int, signum: int = signal.SIGKILL) -> No
     prctl(_PR_SET_PDEATHSIG, signum)
     if os.getppid() != parent_pid:
         os._exit(DIED)
+
+
+def set_name(name: str) -> None:
+    """What ps and top call this process: at most 15 bytes."""
+    text = ctypes.create_string_buffer(name.encode()[:15])
+    prctl(_PR_SET_NAME, ctypes.addressof(text))
 
 
 def become_subreaper() -> None:
