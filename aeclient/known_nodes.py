@@ -19,13 +19,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_UNSAFE = re.compile(rb"[^A-Za-z0-9_./:@=+-]")
+_UNSAFE = rb"[^A-Za-z0-9_./:@=+-]"
 
 
 def name_of(target: Target) -> str:
     """The name that a target is known by: where it is, however it is reached; the command itself where only that is known."""
     if not target.host:
-        return "via:" + _UNSAFE.sub(lambda found: b"%%%02X" % found.group()[0], (target.via or "").encode()).decode()
+        return "via:" + re.sub(_UNSAFE, lambda found: b"%%%02X" % found.group()[0], (target.via or "").encode()).decode()
     host = target.host.lower()
     return f"[{host}]:{target.port}" if ":" in host else f"{host}:{target.port}"
 

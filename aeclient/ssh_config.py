@@ -15,9 +15,9 @@ from aed.errors import Misconfigured
 SYSTEM = "/etc/ssh/ssh_config"
 # `ssh -G` prints these where the user named none; it prints them all, or none of them
 _DEFAULT_KEYS = frozenset(f"~/.ssh/id_{kind}" for kind in ("rsa", "dsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk", "xmss"))
-_OURS = re.compile(rb"^\s*(hostname|user|identityfile|identityagent|proxyjump|proxycommand|match)\b", re.IGNORECASE | re.MULTILINE)
-_TOKEN = re.compile(r"%(.)|\$\{(\w+)\}")
-_JUMP = re.compile(r"(?:ssh://)?(?:([^@/]+)@)?(\[[^\]/]+\]|[^:/@\[\]]+)(?::([0-9]+))?/?")
+_OURS = rb"(?im)^\s*(hostname|user|identityfile|identityagent|proxyjump|proxycommand|match)\b"
+_PERCENT = r"%(.)|\$\{(\w+)\}"
+_JUMP = r"(?:ssh://)?(?:([^@/]+)@)?(\[[^\]/]+\]|[^:/@\[\]]+)(?::([0-9]+))?/?"
 
 
 def complete(target: Target, file: str | None = None) -> Target:
@@ -63,7 +63,7 @@ def _may_say_something() -> bool:
         pass
     try:
         with open(SYSTEM, "rb") as file:
-            return _OURS.search(file.read()) is not None
+            return re.search(_OURS, file.read()) is not None
     except OSError:
         return False
 
@@ -100,7 +100,7 @@ def _identities(names: list[str], target: Target, host: str, user: str) -> tuple
         # what we cannot fill in stays, and no such file exists then
         return values.get(found.group(1), found.group()) if found.group(1) else os.environ.get(found.group(2), found.group())
 
-    paths = (re.sub(r"^~(?=/)", lambda _: _home(), _TOKEN.sub(fill, name)) for name in names if name != "none")
+    paths = (re.sub(r"^~(?=/)", lambda _: _home(), re.sub(_PERCENT, fill, name)) for name in names if name != "none")
     return tuple(path for path in paths if os.path.isfile(path))
 
 
@@ -120,7 +120,7 @@ def _transport(said: dict[str, list[str]], file: str | None) -> str | None:
         words = ["ssh", *(["-F", file] if file else [])]
         if before:
             words += ["-J", ",".join(before)]
-        found = _JUMP.fullmatch(last)
+        found = re.fullmatch(_JUMP, last)
         if found is None:
             raise Misconfigured(f"ProxyJump {jumps!r} in ssh's configuration: {last!r} is not of the form [user@]host[:port]")
         user, host, port = found.groups()

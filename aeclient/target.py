@@ -13,11 +13,12 @@ from aed.errors import Misconfigured
 DEFAULT_PORT = 7733
 
 # Narrow on purpose: what these let through needs no quoting in a shell, is no option of a program and no surprise in a log line.
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-_ADDRESS6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_][A-Za-z0-9._-]*)?")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]*")
-_PORT = re.compile(r"[0-9]{1,5}")
-_TOKEN = re.compile(r"%(.?)", re.DOTALL)
+# Texts, not compiled: compiling those that a run does not use costs a one-shot client more than all else here.
+_HOST = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+_ADDRESS6 = r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_][A-Za-z0-9._-]*)?"
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9._@+-]*"
+_PORT = r"[0-9]{1,5}"
+_PERCENT = r"(?s)%(.?)"
 
 
 class Options:
@@ -78,7 +79,7 @@ class Target:
         """`via` with `%h` (host), `%n` (name as given), `%p` (port), `%r` (user) and `%%` filled in, for `/bin/sh -c`; None: connect directly."""
         if self.via is None:
             return None
-        return _TOKEN.sub(self._fill, self.via)
+        return re.sub(_PERCENT, self._fill, self.via)
 
     def _fill(self, found: re.Match[str]) -> str:
         match found.group(1):
@@ -116,7 +117,7 @@ def shell_quote(word: str) -> str:
 
 def check_host(where: str, host: str) -> str:
     """`host` if it is a host name or an IP address, without brackets."""
-    if _HOST.fullmatch(host) or _ADDRESS6.fullmatch(host):
+    if re.fullmatch(_HOST, host) or re.fullmatch(_ADDRESS6, host):
         return host
     hint = "" if host.isascii() else "; write a name outside ASCII in its xn-- form"
     raise Misconfigured(f"{where}: {host!r} is no host name: letters, digits, '.', '_' and '-' make one, and it does not start with '-'{hint}")
@@ -124,7 +125,7 @@ def check_host(where: str, host: str) -> str:
 
 def check_name(where: str, name: str, what: str) -> str:
     """`name` if it can be a user, a group, an alias or a set; `what` says which for the message."""
-    if _NAME.fullmatch(name):
+    if re.fullmatch(_NAME, name):
         return name
     raise Misconfigured(f"{where}: {name!r} is no {what} name: letters, digits and '._@+-' make one, and it starts with a letter, a digit or '_'")
 
@@ -138,7 +139,7 @@ def check_groups(where: str, groups: str) -> str:
 
 def check_port(where: str, port: str | int) -> int:
     """`port` as a number from 1 to 65535."""
-    if _PORT.fullmatch(str(port)) and 1 <= int(port) <= 65535:
+    if re.fullmatch(_PORT, str(port)) and 1 <= int(port) <= 65535:
         return int(port)
     raise Misconfigured(f"{where}: {port!r} is no port; a port is a number from 1 to 65535 (aed's is {DEFAULT_PORT})")
 
@@ -149,7 +150,7 @@ def parse_address(where: str, text: str) -> tuple[str | None, str, int | None]:
     user = check_name(where, before, "user") if at else None
     if rest.startswith("["):
         host, bracket, tail = rest[1:].partition("]")
-        if not bracket or not _ADDRESS6.fullmatch(host) or (tail and tail[0] != ":"):
+        if not bracket or not re.fullmatch(_ADDRESS6, host) or (tail and tail[0] != ":"):
             raise Misconfigured(f"{where}: {rest!r} is no address; an IPv6 address looks like [2001:db8::1] or [2001:db8::1]:{DEFAULT_PORT}")
         return user, host, check_port(where, tail[1:]) if tail else None
     if rest.count(":") > 1:
