@@ -21,11 +21,11 @@ PASSPHRASE_TRIES = 3
 
 
 class Candidate:
-    """A key to try: `name` for messages, the public key where known, the private key's file or None, whether the agent may hold it."""
+    """A key to try: `name` for messages, the private key's file or None, whether a passphrase guards that, whether the agent may hold it."""
 
     __slots__ = ("agent", "encrypted", "name", "path", "public")
 
-    def __init__(self, name: str, public: bytes | None, path: str | None = None, encrypted: bool = False, agent: bool = False) -> None:
+    def __init__(self, name: str, public: bytes, path: str | None = None, encrypted: bool = False, agent: bool = False) -> None:
         self.name = name
         self.public = public
         self.path = path
@@ -58,7 +58,7 @@ def _unnamed(context: ClientContext) -> list[Candidate]:
         found = _file(context, f"{context.home}/.ssh/{name}", wanted=False)
         if found is None:
             continue
-        if found.public in known and found.public is not None:
+        if found.public in known:
             if not found.encrypted:  # The agent holds an encrypted one in order that nobody is asked.
                 known[found.public].path = found.path
         else:
@@ -91,19 +91,18 @@ def _agent_keys(context: ClientContext) -> list[Candidate]:
 def _file(context: ClientContext, path: str, wanted: bool) -> Candidate | None:
     try:
         found = keyfile.look(path)
-        reason = sshwire.why_not(found.public) if found.public is not None else None
+        if found.public is None:
+            raise Unavailable(f"does not show its public key; make it by: ssh-keygen -y -f {path} > {path}.pub")
+        reason = sshwire.why_not(found.public)
+        if reason is None:
+            return Candidate(path, found.public, found.path, found.encrypted, agent=bool(context.agent))
     except FileNotFoundError:
-        if not wanted:
-            return None
-        reason = "does not exist"
+        reason = "does not exist" if wanted else None
     except Unavailable as error:
         reason = str(error)
-    if reason is None and found.public is None:
-        reason = f"does not show its public key; make it by: ssh-keygen -y -f {path} > {path}.pub"
     if reason is not None:
         context.trace(f"publickey: {path} {reason}")
-        return None
-    return Candidate(path, found.public, found.path, found.encrypted, agent=bool(context.agent))
+    return None
 
 
 def _attempts(context: ClientContext, candidates: list[Candidate]) -> Iterator[tuple[str, ClientSteps]]:
@@ -126,8 +125,7 @@ def _send(proof: bytes) -> ClientSteps:
 
 def _offer(context: ClientContext, offered: list[Candidate], failed: list[Candidate]) -> ClientSteps:
     context.trace(f"publickey: offering {', '.join(candidate.name for candidate in offered)}")
-    keys = tuple(candidate.public for candidate in offered if candidate.public is not None)
-    answer = decode((yield encode(Offer(keys=keys))))
+    answer = decode((yield encode(Offer(keys=tuple(candidate.public for candidate in offered)))))
     if not isinstance(answer, Chosen) or answer.index >= len(offered):
         raise RemoteError("publickey: the node chose no offered key")
     chosen = offered[answer.index]
@@ -138,7 +136,7 @@ def _offer(context: ClientContext, offered: list[Candidate], failed: list[Candid
 
 def _sign(context: ClientContext, candidate: Candidate) -> bytes | None:
     """The encoded proof, or None with the reasons traced."""
-    if candidate.agent and context.agent and candidate.public is not None:
+    if candidate.agent and context.agent:
         try:
             signature = agent.sign(context.agent, candidate.public, sshsig.signed_data(context.binding))
             context.trace(f"publickey: {candidate.name} signed by the ssh-agent")

@@ -60,6 +60,6 @@ def _run(command: list[str], environment: dict[str, str], stdin: bytes) -> tuple
 
 
 def _last_words(errors: bytes) -> str:
-    """ssh-keygen's complaint on one line. Its banner about open permissions is long and ends with the reason."""
-    lines = [line.strip() for line in errors.decode("utf-8", "replace").splitlines() if line.strip() and not line.startswith("@")]
-    return "; ".join("".join(c if c.isprintable() else "?" for c in line) for line in lines[-3:])
+    """ssh-keygen's complaint on one line, without the frame of @ that it draws around a warning."""
+    lines = [line.strip() for line in errors.decode("utf-8", "replace").splitlines() if line.strip("@ \r")]
+    return "; ".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)[:500]

@@ -51,4 +51,3 @@ def parse_signature(signature: bytes) -> tuple[str, bytes]:
     if not 0 < len(algorithm) <= 64 or not algorithm.isascii():
         raise ValueError("has no readable signature algorithm")
     return algorithm.decode("ascii"), raw
-
