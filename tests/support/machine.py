@@ -61,14 +61,9 @@ class TestAccount:
 
     def popen(self, *command: str | Path, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
         """Starts a command as this account: its uid, gid and groups only, its home, its environment."""
-        process: subprocess.Popen[bytes] = subprocess.Popen(
-            [str(word) for word in command],
-            user=self.uid,
-            group=self.gid,
-            extra_groups=[self.gid],
-            env=self.environment() | dict(env or {}),
-            **({"cwd": self.home} | options),
-        )
+        settings: dict[str, Any] = {"cwd": self.home, "user": self.uid, "group": self.gid, "extra_groups": [self.gid]}
+        settings["env"] = self.environment() | dict(env or {})
+        process: subprocess.Popen[bytes] = subprocess.Popen([str(word) for word in command], **(settings | options))
         return process
 
     def run(
