@@ -9,6 +9,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,7 @@ class Ban:
     """Modules whose name begins with `importer` (and ends with `last`, if given) may not import `banned`, except those in `but`."""
 
     importer: str
-    banned: frozenset[str]
+    banned: AbstractSet[str]
     why: str
     last: str = ""
     but: tuple[str, ...] = ()
@@ -66,30 +67,30 @@ class Ban:
 
 
 BANS = (
-    Ban("aed", frozenset({"aeclient", "aegroup"}), "the node is installed without the client; what both need lives in aed"),
-    Ban("aegroup", frozenset({"aeclient"}), "the two commands share the protocol, not each other"),
+    Ban("aed", {"aeclient", "aegroup"}, "the node is installed without the client; what both need lives in aed"),
+    Ban("aegroup", {"aeclient"}, "the two commands share the protocol, not each other"),
     Ban(
         "aed.wire",
-        frozenset({"typing", "dataclasses", "argparse", "json", "subprocess", "logging", "asyncio", "socket", "ssl", "time", "random", "os"}) | HEAVY,
+        {"typing", "dataclasses", "argparse", "json", "subprocess", "logging", "asyncio", "socket", "ssl", "time", "random", "os"} | HEAVY,
         "bytes in, events out, no I/O and no clock; and a one-shot client pays for each import with its start",
     ),
-    Ban("aed.errors", frozenset({"typing", "logging", "json"}) | HEAVY, "imported by everyone, the one-shot client too"),
+    Ban("aed.errors", {"typing", "logging", "json"} | HEAVY, "imported by everyone, the one-shot client too"),
     Ban(
         "aed",
-        frozenset({"twisted"}),
+        {"twisted"},
         "Twisted runs in the user aed's processes only: a session that holds it is no longer small",
         but=("aed.net", "aed.net_streams", "aed.zygote", "aed.testing", "aed.metrics"),
     ),
     Ban(
         "aed",
-        frozenset({"OpenSSL", "cryptography"}),
+        {"OpenSSL", "cryptography"},
         "root parses nothing that a stranger sends: TLS is net's, keys and certificates the checker's, the identity key the issuer's",
         but=("aed.net", "aed.zygote", "aed.issuer", "aed.auth", "aed.testing"),
     ),
-    Ban("aed.auth", frozenset({"twisted", "OpenSSL", "cryptography"}), "runs in the session, as root; parsing is check.py's", last=".server"),
+    Ban("aed.auth", {"twisted", "OpenSSL", "cryptography"}, "runs in the session, as root; parsing is check.py's", last=".server"),
     Ban("aed.auth", HEAVY, "a one-shot client signs by an agent or ssh-keygen; these cost it 70 to 300 ms", last=".client"),
-    Ban("aed", frozenset({"pickle", "marshal", "shelve"}), "reading them runs what the sender wrote"),
-    Ban("aeclient", frozenset({"twisted"}), "its import takes longer than a whole ssh"),
+    Ban("aed", {"pickle", "marshal", "shelve"}, "reading them runs what the sender wrote"),
+    Ban("aeclient", {"twisted"}, "its import takes longer than a whole ssh"),
 )
 
 
