@@ -11,7 +11,7 @@ from aed.errors import Declined, RemoteError
 from aed.interfaces import Attempt
 
 from aed.auth.publickey import check, client, server
-from tests.aed.auth.driver import CHANGES, Node, attempt, binding, context, login
+from tests.aed.auth.driver import CHANGES, ME, Node, attempt, binding, context, login
 from tests.aed.auth.publickey.keys import KINDS, add, blob, generate, public_line, running_agent
 
 AUTHORIZED = ".ssh/authorized_keys"
@@ -224,8 +224,8 @@ def test_absent_account_does_the_same_checks_and_is_declined(tmp_path: Path) -> 
 
 def test_bad_signature_is_found_before_the_account_matters(tmp_path: Path) -> None:
     key = generate(tmp_path, "key")
-    wrong = {"binding": binding(user="mallory")}
-    for at in (attempt("publickey", account=None, **wrong), attempt("publickey", **wrong)):
+    for account in (None, ME):
+        at = attempt("publickey", account=account, binding=binding(user="mallory"))
         result = login(node(b"", at), client, context(str(tmp_path), [], identities=(str(key),)))
         assert "bad signature" in result.declined[0]
 
