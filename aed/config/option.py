@@ -77,8 +77,8 @@ class Option:
 
 
 def _text(value: str) -> str:
-    # A JSON string without surrogate pairs is a TOML basic string, but for DEL.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    # No value holds a control character, so a JSON string is a TOML basic string.
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _found(raw: object) -> str:
