@@ -10,7 +10,7 @@ DEMO = $(PY) -m aeclient.cli --group higgs --workers 2 --master examples/dimuon_
 TEST_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
-CHECKED := aed aeclient aegroup
+CHECKED := aed aeclient aegroup bench tests/support tests/conftest.py
 
 .PHONY: help demo test test-site bench check fuzz clean programs
 
@@ -33,7 +33,7 @@ test-site: .venv/.has-daemon .venv/.has-test programs ## what needs a whole site
 bench: .venv/.has-daemon .venv/.has-test ## against OpenSSH, as root; BENCH_ARGS="--only oneshot --pairs 3"; leaves out/bench.json
 	@tools/packages bwrap sshd ssh ssh-keygen useradd
 	@mkdir -p out
-	$(PY) bench/run.py $(BENCH_ARGS)
+	$(PY) -m bench.run $(BENCH_ARGS)
 
 check: .venv/.has-daemon .venv/.has-test ## ruff, mypy --strict, import floors
 	$(PY) -m ruff check .

@@ -1,0 +1,1 @@
+"""`make bench`: aed against OpenSSH, both on loopback, in one run."""
