@@ -1,7 +1,7 @@
 """The issuer: reads the node's identity key, prints a fresh TLS leaf as JSON and exits, so that no lasting process holds the key.
 
-Run by the listener as `python -I -m aed.issuer` (root). Makes the identity on first start. Where the site gave a host certificate, prints that instead.
-Must not live here: TLS itself, trust decisions.
+Run by the listener as `python -I -m aed.issuer` (root). Makes the identity on first start. Where the site gave a host certificate, prints
+that instead. Must not live here: TLS itself, trust decisions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import stat
 import sys
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -72,7 +72,7 @@ def issue_leaf(path: str) -> dict[str, object]:
     identity_key = serialization.load_pem_private_key(data, None)
     identity = x509.load_pem_x509_certificate(data)
     if not isinstance(identity_key, ed25519.Ed25519PrivateKey):
-        raise Misconfigured(f"{path}: not an identity that aed made (no ed25519 key): move it away and a new one is made, which clients must pin anew")
+        raise Misconfigured(f"{path}: not an identity that aed made: move it away and a new one is made, which clients must pin anew")
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
     leaf = (

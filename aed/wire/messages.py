@@ -71,9 +71,13 @@ class Pong(Message, code=0x05):
 
 
 class AuthRequest(Message, code=0x10):
-    """A proof by one mechanism. `user` (may be empty) and `groups` must stay the same for the whole connection."""
+    """A proof by one mechanism. `user` (may be empty), `named` and `groups` must stay the same for the whole connection.
+
+    `named`: the person asked for the account `user`; otherwise it is only the client's own user name, and the identity map may give another.
+    """
 
     user: str
+    named: bool
     groups: tuple[str, ...]
     mechanism: str
     data: bytes

@@ -1,0 +1,151 @@
+"""The command `aed`: read the configuration, then check it, print it, or serve.
+
+Lives here: options of the command line and the words it prints. Must not live here: anything that a session needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+
+import aed
+from aed import checks, listener, node, registry, stdio
+from aed.config import Config, Option, dump, load, mechanisms_named
+from aed.errors import AedError
+
+DEFAULT_FILE = "/etc/aed/aed.toml"
+EMBEDDED_MECHANISMS = ("local",)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 0, 1 with each fault on a line of its own, 2 for a wrong command line."""
+    options = parse(arguments)
+    try:
+        if options.check:
+            return check(options)
+        config = read_config(options)
+        if options.print_config:
+            print(dump(config), end="")
+            return 0
+        return serve(config, embedded=options.embedded, inetd=options.inetd)
+    except AedError as error:
+        for line in str(error).splitlines():
+            print(f"aed: {line}", file=sys.stderr)
+        return 1
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="aed", description="The node's daemon: authenticates, maps to account and group, starts sandboxed workers.")
+    parser.add_argument("-c", dest="file", metavar="FILE", help=f"configuration (default {DEFAULT_FILE}, if it exists)")
+    parser.add_argument("-o", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="an option that wins over the file; repeats")
+    parser.add_argument("--check", action="store_true", help="say what is wrong, and what would be right, then exit")
+    parser.add_argument("--print-config", action="store_true", help="print every option, its value and where it came from, then exit")
+    parser.add_argument("--inetd", action="store_true", help="serve the one connection on standard input and output, then exit")
+    parser.add_argument("--embedded", action="store_true", help="as --inetd, for the user who starts it only: no configuration, no port (aeclient uses it)")
+    parser.add_argument("--announce-fd", type=int, metavar="N", help=argparse.SUPPRESS)
+    parser.add_argument("--version", action="version", version=f"aed {aed.__version__}")
+    options = parser.parse_args(arguments)
+    if options.file is None and not options.embedded and os.path.exists(DEFAULT_FILE):
+        options.file = DEFAULT_FILE
+    return options
+
+
+def mechanism_options(names: Sequence[str]) -> dict[str, Sequence[Option]]:
+    """The options that the named mechanisms declare. Raises `Misconfigured` for an unknown one."""
+    return {name: getattr(registry.server(name), "OPTIONS", ()) for name in names}
+
+
+def read_config(options: argparse.Namespace) -> Config:
+    """The configuration in force. Raises `Misconfigured`."""
+    overrides = dict(split_override(text) for text in options.overrides)
+    if options.embedded:
+        return load(None, mechanism_options(EMBEDDED_MECHANISMS), embedded_values() | overrides, "embedded")
+    extra = mechanism_options(mechanisms_named(options.file))
+    config = load(options.file, extra, overrides)
+    if os.geteuid() != 0:
+        own = {key: value for key, value in user_values().items() if config.source(key) == "default"}
+        config = load(options.file, extra, own | overrides, "unprivileged default")
+    return config
+
+
+def split_override(text: str) -> tuple[str, str]:
+    """`key=value` of -o."""
+    key, _, value = text.partition("=")
+    return key, value
+
+
+def user_values() -> Mapping[str, str]:
+    """Where an unprivileged node keeps its things."""
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or os.path.join(state, "aed-run")
+    return {
+        "state_directory": os.path.join(state, "aed"),
+        "runtime_directory": os.path.join(runtime, "aed"),
+        "audit.destination": f"file:{os.path.join(state, 'aed', 'audit.jsonl')}",
+    }
+
+
+def embedded_values() -> dict[str, object]:
+    """The embedded node's: nothing that lasts but the audit record, and that only where the home can be written."""
+    directory = tempfile.mkdtemp(prefix="aed-")
+    audit = user_values()["audit.destination"]
+    try:
+        os.makedirs(os.path.dirname(audit.removeprefix("file:")), mode=0o700, exist_ok=True)
+        writable = os.access(os.path.dirname(audit.removeprefix("file:")), os.W_OK)
+    except OSError:
+        writable = False
+    return {
+        "listen": [],
+        "authentication": list(EMBEDDED_MECHANISMS),
+        "state_directory": os.path.join(directory, "state"),
+        "runtime_directory": os.path.join(directory, "run"),
+        "audit.destination": audit if writable else f"file:{directory}/audit.jsonl",
+        "sandbox.profiles": ["default", "strict", "none"],
+    }
+
+
+def check(options: argparse.Namespace) -> int:
+    """`--check`: each fault on standard error; 0 if there is none."""
+    extra = mechanism_options(mechanisms_named(options.file))
+    found = checks.check(options.file, extra)
+    for fault in found:
+        print(fault, file=sys.stderr)
+    return 1 if any(not fault.warning for fault in found) else 0
+
+
+def serve(config: Config, *, embedded: bool, inetd: bool) -> int:
+    """Serve until told to stop, or the one connection of inetd."""
+    connection = stdio.connection() if embedded or inetd else None
+    if os.geteuid() != 0 and not embedded:
+        print("aed: unprivileged: all processes have one uid, workers are not kept from each other, only this account may log in", file=sys.stderr)
+    ready, zygote_pid = node.prepare(config, embedded=embedded)
+    sockets: list[socket.socket] = [] if connection is not None else listener.bind(ready)
+    server = listener.Listener(ready, zygote_pid, sockets)
+    if connection is not None:
+        server.once = True
+        server.serve(connection, listener.peer_of(connection, connection.getpeername()))
+    for sock in sockets:
+        name = sock.getsockname()
+        print(f"aed: listening on {name if isinstance(name, str) else address(name)}", file=sys.stderr)
+    if connection is None:
+        digest = base64.b64encode(hashlib.sha256(ready.leaf.identity).digest()).rstrip(b"=").decode()
+        print(f"aed: ready, identity SHA256:{digest}", file=sys.stderr, flush=True)
+    server.run()
+    return 0
+
+
+def address(name: tuple[object, ...]) -> str:
+    """host:port as it is written in the configuration."""
+    host = str(name[0])
+    return f"[{host}]:{name[1]}" if ":" in host else f"{host}:{name[1]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

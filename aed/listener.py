@@ -1,0 +1,345 @@
+"""The listener: accepts, limits, forks a session and has a net forked for each connection, and cleans up after the dead (root).
+
+It reads no byte of any client. Lives here: the accepting loop and the list of sessions. Must not live here: what a session does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import secrets
+import selectors
+import shutil
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aed import node as nodes
+from aed import privilege, spawn
+from aed.errors import AedError, Unavailable
+from aed.link import Link
+from aed.session import main as session_main
+from aed.session.context import Node, Peer
+
+BACKLOG = 512
+RESOURCE_PAUSE = 0.1
+"""Seconds without accepting after the system refused a descriptor or a process: never spin."""
+GRACE_MARGIN = 5.0
+RENEWAL_RETRY = 60.0
+_PEERCRED = struct.Struct("3i")
+
+
+@dataclass(kw_only=True)
+class Child:
+    """A session process. `slot` is readable once it is authenticated (or gone)."""
+
+    session: str
+    slot: int
+    started: float
+    authenticated: bool = False
+
+
+class Listener:
+    """The node's first process. `run` returns when it was told to stop, or `once` when its only session has ended."""
+
+    def __init__(self, node: Node, zygote_pid: int, sockets: list[socket.socket]) -> None:
+        self.node = node
+        self.zygote_pid = zygote_pid
+        self.sockets = sockets
+        self.children: dict[int, Child] = {}
+        self.selector = selectors.EpollSelector()
+        self.paused_until: float | None = None
+        self.renewal: nodes.Helper | None = None
+        self.renew_at = self._half_life()
+        self.stopping = False
+        self.once = False
+        self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, or until the only session is over."""
+        privilege.set_name("aed")
+        privilege.become_subreaper()
+        signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        self._watch(self.wake_read, self._on_signal)
+        for sock in self.sockets:
+            self._watch(sock.fileno(), lambda sock=sock: self._accept(sock))  # type: ignore[misc]
+        while not self.stopping and not (self.once and not self.children):
+            for key, _ in self.selector.select(self._wait()):
+                if self.selector.get_map().get(key.fd) is key:
+                    key.data()
+            self._on_time()
+        self._end()
+
+    def serve(self, connection: socket.socket, peer: Peer) -> None:
+        """Give a connection its session and its net. A failure closes this connection alone."""
+        with connection, contextlib.ExitStack() as stack:
+            if not self._has_room():
+                return
+            session_end, net_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.enter_context(net_end)
+            stack.enter_context(session_end)
+            slot_read, slot_write = os.pipe2(os.O_CLOEXEC)
+            stack.callback(os.close, slot_write)
+            session_id = secrets.token_hex(8)
+            try:
+                spawn.ask(self.node.zygote, spawn.NET, connection, net_end)
+                pid = os.fork()
+            except BaseException:
+                os.close(slot_read)
+                raise
+            if pid == 0:
+                connection.close()
+                net_end.close()
+                os.close(slot_read)
+                self._become_session(peer, session_end, slot_write, session_id)
+        self.children[pid] = Child(session=session_id, slot=slot_read, started=time.monotonic())
+        self._watch(slot_read, lambda: self._on_slot(pid))
+
+    def _become_session(self, peer: Peer, link_end: socket.socket, slot: int, session_id: str) -> None:
+        status = 1
+        try:
+            self.selector.close()
+            os.close(self.wake_read)
+            os.close(self.wake_write)
+            privilege.reset_signals()
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+            for sock in self.sockets:
+                sock.close()
+            for child in self.children.values():
+                os.close(child.slot)
+            node = self.node
+
+            def authenticated() -> None:
+                os.write(slot, b"a")
+                os.close(slot)
+                node.zygote.close()
+
+            session_main.main(node, peer, Link(link_end), session_id, authenticated)
+            status = 0
+        except AedError as error:
+            print(f"aed-session {session_id}: {error}", file=sys.stderr)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _has_room(self) -> bool:
+        limits = self.node.config
+        waiting = sum(not child.authenticated for child in self.children.values())
+        if waiting >= limits["limits.max_unauthenticated"]:
+            print(f"aed: {waiting} connections are not authenticated yet (limits.max_unauthenticated): a new one was closed", file=sys.stderr)
+            return False
+        if len(self.children) >= limits["limits.max_sessions"]:
+            print(f"aed: {len(self.children)} sessions (limits.max_sessions): a new connection was closed", file=sys.stderr)
+            return False
+        return True
+
+    def _accept(self, sock: socket.socket) -> None:
+        try:
+            connection, address = sock.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            self._pause(error)
+            return
+        try:
+            self.serve(connection, peer_of(connection, address))
+        except (OSError, Unavailable) as error:
+            connection.close()
+            self._pause(error)
+
+    def _pause(self, error: Exception) -> None:
+        """Out of descriptors or processes: wait a moment, for accepting again at once would only spin."""
+        print(f"aed: a connection could not be served: {error}", file=sys.stderr)
+        if isinstance(error, OSError) and error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN):
+            return
+        self.paused_until = time.monotonic() + RESOURCE_PAUSE
+        for sock in self.sockets:
+            self._forget(sock.fileno())
+
+    def _on_slot(self, pid: int) -> None:
+        child = self.children.get(pid)
+        if child is None:
+            return
+        if os.read(child.slot, 1) == b"a":
+            child.authenticated = True
+        self._forget(child.slot)
+
+    # Time.
+
+    def _half_life(self) -> float:
+        now = time.monotonic()
+        return now + (self.node.leaf.until - now) / 2
+
+    def _wait(self) -> float:
+        now = time.monotonic()
+        moments = [self.renew_at] if self.renewal is None else []
+        if self.paused_until is not None:
+            moments.append(self.paused_until)
+        grace = self.node.config["limits.grace_time"].total_seconds() + GRACE_MARGIN
+        moments += [child.started + grace for child in self.children.values() if not child.authenticated]
+        return max(0.0, min(moments, default=now + 3600.0) - now)
+
+    def _on_time(self) -> None:
+        now = time.monotonic()
+        if self.paused_until is not None and now >= self.paused_until:
+            self.paused_until = None
+            for sock in self.sockets:
+                self._watch(sock.fileno(), lambda sock=sock: self._accept(sock))  # type: ignore[misc]
+        if self.renewal is None and now >= self.renew_at:
+            self.renewal = nodes.start_issuer(self.node.config)
+            self._watch(self.renewal.answer, self._on_leaf)
+        grace = self.node.config["limits.grace_time"].total_seconds() + GRACE_MARGIN
+        for pid, child in self.children.items():
+            if not child.authenticated and now >= child.started + grace:
+                child.started = now
+                os.kill(pid, signal.SIGKILL)  # it should have ended by itself; it is our unreaped child, so the pid is its own
+
+    def _on_leaf(self) -> None:
+        renewal, self.renewal = self.renewal, None
+        assert renewal is not None
+        self._forget(renewal.answer)
+        try:
+            self.node = dataclasses.replace(self.node, leaf=nodes.read_leaf(renewal))
+            self.renew_at = self._half_life()
+        except AedError as error:
+            print(f"aed: no new TLS certificate: {error}; the present one is used on", file=sys.stderr)
+            self.renew_at = time.monotonic() + RENEWAL_RETRY
+
+    # Ends.
+
+    def _on_signal(self) -> None:
+        numbers = os.read(self.wake_read, 4096)
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            self.stopping = True
+        self._reap()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.zygote_pid and not self.stopping:
+                print("aed: the zygote died; a new one is started", file=sys.stderr)
+                self.node.zygote.close()
+                zygote, self.zygote_pid = nodes.start_zygote(self.node.config, self.node.filters)
+                self.node = dataclasses.replace(self.node, zygote=zygote)
+            child = self.children.pop(pid, None)
+            if child is not None:
+                self._bury(child)
+
+    def _bury(self, child: Child) -> None:
+        """A session is dead, in whatever way: nothing of it stays."""
+        self._forget(child.slot)
+        os.close(child.slot)
+        self._kill_orphans()
+        shutil.rmtree(os.path.join(nodes.session_root(self.node.config), child.session), ignore_errors=True)
+
+    def _kill_orphans(self) -> None:
+        """We are the subreaper: what was below a session that was killed is our child now, and nobody else's. Nets and checkers are not of that kind."""
+        while True:
+            strangers = [pid for pid in own_children() if pid not in self.children and pid != self.zygote_pid and not is_carrier(pid)]
+            if self.renewal is not None:
+                strangers = [pid for pid in strangers if pid != self.renewal.pid]
+            if not strangers:
+                return
+            for pid in strangers:
+                with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+
+    def _end(self) -> None:
+        """Told to stop: end sessions (they outlive the listener once resumption is built), then the zygote."""
+        for sock in self.sockets:
+            if sock.family == socket.AF_UNIX:
+                with contextlib.suppress(OSError):
+                    os.unlink(sock.getsockname())
+            sock.close()
+        for pid in self.children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        for pid, child in list(self.children.items()):
+            os.waitpid(pid, 0)
+            del self.children[pid]
+            self._bury(child)
+        self.node.zygote.close()
+        with contextlib.suppress(ChildProcessError, ProcessLookupError):
+            os.kill(self.zygote_pid, signal.SIGKILL)
+            os.waitpid(self.zygote_pid, 0)
+
+    def _watch(self, fd: int, callback: Callable[[], None]) -> None:
+        self.selector.register(fd, selectors.EVENT_READ, callback)
+
+    def _forget(self, fd: int) -> None:
+        with contextlib.suppress(KeyError):
+            self.selector.unregister(fd)
+
+
+def own_children() -> list[int]:
+    """The pids of this process's children, as the kernel lists them."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return [int(word) for word in file.read().split()]
+
+
+def is_carrier(pid: int) -> bool:
+    """Whether a process is a net or a checker: they end by themselves when their session's link closes."""
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip() in ("aed-net", "aed-checker", "aed-zygote")
+    except OSError:
+        return False
+
+
+def peer_of(connection: socket.socket, address: object) -> Peer:
+    """Who connected, as the kernel tells."""
+    if connection.family == socket.AF_UNIX:
+        _, uid, _ = _PEERCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
+        return Peer(address="unix", uid=uid)
+    return Peer(address=str(address[0]) if isinstance(address, tuple) else "unknown")
+
+
+def bind(node: Node) -> list[socket.socket]:
+    """The listening sockets of the configuration. Raises `Unavailable` naming the address that cannot be had."""
+    sockets = []
+    for text in node.config["listen"]:
+        host, _, port = text.rpartition(":")
+        host = host.strip("[]")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            sock.bind((host, int(port)))
+            sock.listen(BACKLOG)
+        except OSError as error:
+            raise Unavailable(f"cannot listen on {text}: {error.strerror}: is another daemon there? name another address in `listen`") from None
+        sockets.append(sock)
+    path = node.config["local_socket"] or os.path.join(node.config["runtime_directory"], "local.sock")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        sock.bind(path)
+        os.chmod(path, 0o666)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        raise Unavailable(f"cannot listen on {path}: {error.strerror}: name another path in `local_socket`") from None
+    sockets.append(sock)
+    return sockets
+
+

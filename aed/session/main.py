@@ -1,0 +1,267 @@
+"""A session's life: login, then the loop over its link and its workers, then the end of all that is below it.
+
+Lives here: the loop and the order of the end. Must not live here: decisions (`login`, `authorize`, `policy`), one worker's events (`workers`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aed import link as records
+from aed import privilege
+from aed.errors import AedError, RemoteError, Unavailable
+from aed.link import Link, Rings
+from aed.model import Grant
+from aed.sandbox.signals import end_descendants
+from aed.session.context import Node, Peer
+from aed.session.door import open_door
+from aed.session.login import Login, Over
+from aed.session.monitor import GRANTED, Monitor
+from aed.session.policy import max_workers, plan_worker, profiles
+from aed.session.workers import Worker, exit_word
+from aed.wire.messages import Accept, Exited, Fault, Goodbye, Message, NotStarted, Signal, Start, Started
+
+HANGUP_TIME = 2.0
+"""Seconds between SIGHUP and SIGKILL when the connection is gone."""
+SIGNALS = {name: signal.Signals[f"SIG{name}"] for name in ["HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "ALRM", "CONT", "STOP", "TSTP", "WINCH"]}
+SMALL_RING = 64 * 1024
+
+
+class Session:
+    """One granted session. `directory` is its own place in the runtime directory, root's; `private` below it belongs to the account."""
+
+    def __init__(self, node: Node, link: Link, monitor: Monitor, grant: Grant, directory: str) -> None:
+        self.node = node
+        self.link = link
+        self.monitor = monitor
+        self.grant = grant
+        self.audit = node.audit.for_session(grant.session)
+        self.directory = directory
+        self.private = os.path.join(directory, "private")
+        self.selector = selectors.EpollSelector()
+        self.workers: dict[int, Worker] = {}
+        self.alive = 0
+        self.highest = -1
+        self.ended_by: str | None = None
+        self.kill_at: float | None = None
+        size = node.config["streams.ring_size"]
+        self.rings = Rings(stdin=size, stdout=size, stderr=min(size, 4 * SMALL_RING), to_worker=size, from_worker=size)
+
+    # What workers need of the loop.
+
+    def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
+        self.selector.register(fd, events, callback)
+
+    def forget(self, fd: int) -> None:
+        with contextlib.suppress(KeyError):
+            self.selector.unregister(fd)
+
+    def tell(self, record: bytes) -> None:
+        """Send a record to net; one that it does not take now waits, for net's death is noticed by reading."""
+        with contextlib.suppress(OSError):
+            self.link.send(record)
+        if self.link.backlog:
+            self.selector.modify(self.link, selectors.EVENT_READ | selectors.EVENT_WRITE, self._on_link)
+
+    def worker_ended(self, worker: Worker, report: Exited) -> None:
+        self.alive -= 1
+        self.send(report)
+        self.record("worker_exited", **exit_word(report))
+
+    def worker_finished(self, worker: Worker) -> None:
+        self.workers.pop(worker.number, None)
+
+    # The loop.
+
+    def send(self, message: Message) -> None:
+        self.tell(records.message(message.code, 0, message.encode()))
+
+    def record(self, event: str, **facts: Any) -> None:
+        """A record after the login; the work goes on without it, but says so in the daemon's log."""
+        try:
+            self.audit.record(event, account=self.grant.account.name, group=self.grant.group.name, **facts)
+        except Unavailable as error:
+            print(f"aed-session {self.grant.session}: {event} not recorded: {error}", file=sys.stderr)
+
+    def run(self) -> None:
+        """Until the connection ends and no worker is left."""
+        self.selector.register(self.link, selectors.EVENT_READ, self._on_link)
+        while self.ended_by is None or self.alive:
+            wait = None if self.kill_at is None else max(0.0, self.kill_at - time.monotonic())
+            for key, events in self.selector.select(wait):
+                # A callback may have ended what a later event of this round is about.
+                if self.selector.get_map().get(key.fd) is key:
+                    key.data(events)
+            if self.kill_at is not None and time.monotonic() >= self.kill_at:
+                self.kill_at = None
+                for worker in self.workers.values():
+                    worker.kill()
+
+    def _on_link(self, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            with contextlib.suppress(OSError):
+                if self.link.flush():
+                    self.selector.modify(self.link, selectors.EVENT_READ, self._on_link)
+        try:
+            while (received := self.link.receive()) is not None:
+                record, descriptors = received
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                if not self._on_record(record):
+                    return
+        except (EOFError, OSError):
+            self.hang_up("connection lost")
+        except RemoteError as error:
+            self.send(Goodbye(fault=Fault.REMOTE, reason="protocol", text=str(error)))
+            self.hang_up(f"protocol: {error}")
+
+    def _on_record(self, record: bytes) -> bool:
+        kind = record[0]
+        if kind == records.MESSAGE:
+            self._on_message(self.monitor.admit(*records.parse_message(record)))
+        elif kind in (records.ACKED, records.FILLED, records.ENDED, records.RESET):
+            channel, offset = records.parse_position(record)
+            worker = self.workers.get(channel // 4)
+            if worker is None or channel not in (*worker.outgoing, *worker.incoming):
+                if channel // 4 > self.highest:
+                    raise RemoteError(f"net speaks of channel {channel}, which never was")
+            elif kind == records.ACKED:
+                worker.on_acked(channel, offset)
+            elif kind == records.FILLED:
+                worker.on_filled(channel, offset)
+            elif kind == records.ENDED:
+                worker.on_ended(channel, offset)
+            else:
+                worker.on_reset(channel)
+        elif kind == records.LOST:
+            self.hang_up(record[1:].decode(errors="replace"))
+        else:
+            raise RemoteError(f"net sent record {kind:#x} after the login")
+        return self.ended_by is None
+
+    def _on_message(self, message: Message) -> None:
+        if isinstance(message, Start):
+            self._start(message)
+        elif isinstance(message, Signal):
+            worker = self.workers.get(message.worker)
+            if message.name not in SIGNALS:
+                raise RemoteError(f"there is no signal {message.name!r} to send")
+            if worker is not None:
+                worker.signal(SIGNALS[message.name])
+        elif isinstance(message, Goodbye):
+            self.hang_up(f"goodbye: {message.reason}")
+
+    def _start(self, start: Start) -> None:
+        if start.worker <= self.highest:
+            raise RemoteError(f"worker {start.worker} was started before")
+        self.highest = start.worker
+        path = os.path.join(self.private, f"w{start.worker}")
+        door = None
+        try:
+            plan = plan_worker(self.node, self.grant, start, private=self.private, door=path, alive=self.alive)
+            door = open_door(path, self.grant.account)
+            worker = Worker(self, start.worker, plan, rings=self.rings, window=start.window, stdin=start.stdin, door=door)
+        except (AedError, OSError) as error:
+            if door is not None:
+                door.close()
+            text = str(error) if isinstance(error, AedError) else f"the node could not start it: {error}"
+            self.record("worker_refused", worker=start.worker, reason=text)
+            self.send(NotStarted(worker=start.worker, text=text))
+            return
+        self.workers[start.worker] = worker
+        self.alive += 1
+        self.send(Started(worker=start.worker, window=self.rings.stdin))
+        command = [word.decode(errors="replace") for word in plan.argv] if plan.argv else (plan.shell_command or b"").decode(errors="replace")
+        self.record("worker_started", worker=start.worker, run=start.run, pid=worker.pid, profile=plan.profile, command=command)
+
+    # The end.
+
+    def hang_up(self, why: str) -> None:
+        """The connection is gone, or ends: nobody waits for the workers any more."""
+        if self.ended_by is not None:
+            return
+        self.ended_by = why
+        self.forget(self.link.fileno())
+        for worker in list(self.workers.values()):
+            for channel in list(worker.outgoing):
+                worker.on_reset(channel)
+            worker.signal(signal.SIGHUP)
+        self.kill_at = time.monotonic() + HANGUP_TIME
+
+
+def grant_session(node: Node, link: Link, login: Login, grant: Grant, runtime: str) -> Session:
+    """Make the session's directory and tell the client. Raises OSError where the directory cannot be made."""
+    directory = os.path.join(runtime, "sessions", grant.session)
+    os.mkdir(directory, 0o711)
+    private = os.path.join(directory, "private")
+    os.mkdir(private, 0o700)
+    if os.geteuid() == 0:
+        os.chown(private, grant.account.uid, grant.account.gid)
+    login.monitor.phase = GRANTED
+    session = Session(node, link, login.monitor, grant, directory)
+    login.send(
+        Accept(
+            session=grant.session,
+            identity=str(grant.identity),
+            account=grant.account.name,
+            group=grant.group.name,
+            groups=grant.groups,
+            denied=grant.denied,
+            profile=(profiles(node, grant) or ("",))[0],
+            max_workers=max_workers(node, grant),
+            notice="",
+        )
+    )
+    return session
+
+
+def main(node: Node, peer: Peer, link: Link, session_id: str, authenticated: Callable[[], None]) -> None:
+    """The whole life of one session process, from the fork to its last line. `authenticated` frees the start-up slot and what only a login needs."""
+    privilege.set_name("aed-session")
+    privilege.set_undumpable()
+    privilege.become_subreaper()
+    keepalive = {"keepalive_interval": node.config["keepalive.interval"].total_seconds(), "keepalive_count": node.config["keepalive.count"]}
+    setup = json.dumps({"chain": node.leaf.chain, "key": node.leaf.key, **keepalive}).encode()
+    link.send(bytes([records.SETUP, records.VERSION]) + setup)
+    login = Login(node, peer, link, Monitor(), session_id)
+    session: Session | None = None
+    try:
+        grant = login.run()
+        session = grant_session(node, link, login, grant, node.config["runtime_directory"])
+    except Over as over:
+        end_without_login(node, peer, login, over.reason, over.text, over.fault)
+    except RemoteError as error:
+        end_without_login(node, peer, login, f"protocol: {error}", str(error), Fault.REMOTE)
+    except (AedError, OSError) as error:
+        end_without_login(node, peer, login, str(error), "the node could not make the session: its log says why", Fault.LOCAL)
+    if session is None:
+        return
+    authenticated()
+    started = time.monotonic()
+    session.run()
+    end_descendants()
+    session.record("session_ended", reason=session.ended_by, seconds=round(time.monotonic() - started, 3))
+    with contextlib.suppress(OSError):
+        link.send(bytes([records.CLOSE]))
+
+
+def end_without_login(node: Node, peer: Peer, login: Login, reason: str, text: str, fault: int) -> None:
+    """Say why, where there is somebody to say it to, and record it."""
+    with contextlib.suppress(AedError, OSError):
+        if text:
+            login.send(Goodbye(fault=fault, reason=reason.split(":")[0], text=text))
+        login.link.send(bytes([records.CLOSE]))
+    try:
+        login.audit.record("no_login", peer=peer.address, reason=reason)
+    except Unavailable as error:
+        print(f"aed-session {login.session}: not recorded: {error}", file=sys.stderr)
+
+

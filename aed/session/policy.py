@@ -1,0 +1,99 @@
+"""What a grant lets its holder start: profile, count, command, environment, limits, turned into a `Plan`.
+
+Lives here: the decision about one Start. Must not live here: doing it.
+"""
+
+from __future__ import annotations
+
+import resource
+
+from aed.config import Config
+from aed.errors import Denied, LocalError
+from aed.model import Grant
+from aed.sandbox.environment import build_environment
+from aed.sandbox.plan import Plan
+from aed.session.context import Node
+from aed.wire.messages import MAX_WORKER, Start
+
+MAX_RUN = 64
+MAX_INPUTS = 64
+
+
+def profiles(node: Node, grant: Grant) -> tuple[str, ...]:
+    """The profiles that both node and group permit, the default first."""
+    return tuple(name for name in grant.group.profiles if name in node.config["sandbox.profiles"])
+
+
+def max_workers(node: Node, grant: Grant) -> int:
+    """Workers of this session that may be alive at once."""
+    return min(grant.group.max_workers, int(node.config["limits.max_workers"]))
+
+
+def plan_worker(node: Node, grant: Grant, start: Start, *, private: str, door: str, alive: int) -> Plan:
+    """The plan of a worker. Raises `Denied` with a sentence for the user."""
+    if alive >= max_workers(node, grant):
+        raise Denied(f"group {grant.group.name} may run {max_workers(node, grant)} workers in a session here, and {alive} are running")
+    if start.worker > MAX_WORKER or len(start.names) != len(start.values) or len(start.run) > MAX_RUN or not start.run.isprintable():
+        raise Denied("the request to start a worker is not well formed")
+    permitted = profiles(node, grant)
+    profile = start.profile or (permitted[0] if permitted else "")
+    if profile not in permitted:
+        wanted = repr(start.profile) if start.profile else "of any kind"
+        raise Denied(f"no sandbox profile {wanted} is permitted here; group {grant.group.name} has {', '.join(permitted) or 'none'}")
+    if start.inputs and profile != "strict":
+        raise Denied("named inputs go with the sandbox profile strict; the others see the file system")
+    if len(start.inputs) > MAX_INPUTS or any(not path.startswith("/") for path in start.inputs):
+        raise Denied(f"inputs are absolute paths, at most {MAX_INPUTS}")
+    granted = {
+        "AE_GROUP": grant.group.name,
+        "AE_SESSION": grant.session,
+        "AE_RUN": start.run,
+        "AE_WORKER": str(start.worker),
+        "AE_WORKERS": str(start.workers),
+        "AE_NODE": node.name,
+        "AE_CHANNEL": door,
+        "AE_SESSION_DIR": private,
+        **dict(grant.restrictions.environment),
+    }
+    argv, shell = start.argv, start.shell if not start.argv else None
+    forced = grant.restrictions.command or grant.group.start_program
+    if grant.restrictions.command is not None:
+        granted["AE_ORIGINAL_COMMAND"] = (b" ".join(argv) if argv else start.shell).decode(errors="replace")
+        argv, shell = (), grant.restrictions.command.encode()
+    elif not argv and not shell:
+        if forced is None:
+            raise Denied("no command was given, and interactive sessions are not built yet: give one after --")
+        argv, shell = (), forced.encode()
+    try:
+        return Plan(
+            account=grant.account,
+            argv=argv,
+            shell_command=shell,
+            profile=profile,
+            session_directory=private,
+            writable=tuple(node.config["sandbox.writable"]),
+            inputs=start.inputs,
+            run_allowed=tuple(node.config["sandbox.run_allowed"]),
+            environment=build_environment(
+                grant.account,
+                granted=granted,
+                offered=dict(zip(start.names, start.values, strict=True)),
+                allow=node.config["sandbox.environment"],
+            ),
+            rlimits=rlimits(node.config),
+            seccomp=node.filters.get({"default": "worker", "strict": "worker-strict"}.get(profile, "")),
+            unprivileged=node.embedded or grant.account.uid == 0,
+        )
+    except LocalError as error:
+        raise Denied(str(error)) from None
+
+
+def rlimits(config: Config) -> tuple[tuple[int, int, int], ...]:
+    """The configured limits; 0 leaves the daemon's own."""
+    wanted = (
+        (resource.RLIMIT_NOFILE, config["sandbox.open_files"]),
+        (resource.RLIMIT_NPROC, config["sandbox.processes"]),
+        (resource.RLIMIT_CORE, config["sandbox.core_size"]),
+        (resource.RLIMIT_AS, config["sandbox.memory"]),
+    )
+    return tuple((which, value, value) for which, value in wanted if value)
