@@ -38,6 +38,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 _libc.prctl.restype = ctypes.c_int
 _libc.syscall.restype = ctypes.c_long
+_libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+_libc.signal.restype = ctypes.c_void_p
 
 
 def prctl(option: int, argument: int = 0, pointer: int = 0) -> int:
@@ -132,13 +134,36 @@ def no_new_privileges() -> None:
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
+class SignalMask(ctypes.Structure):
+    """sigset_t. The `signal` module would turn every member into an enum, at a millisecond for each worker."""
+
+    _fields_ = (("bits", ctypes.c_ulong * (1024 // (8 * ctypes.sizeof(ctypes.c_ulong)))),)
+
+
+def block_signals() -> SignalMask:
+    """Deliver nothing until `restore_signals` gets what this returns. Around a fork: no handler of the parent's runs in the child."""
+    everything, before = SignalMask(), SignalMask()
+    _libc.sigfillset(ctypes.byref(everything))
+    _set_mask(everything, before)
+    return before
+
+
+def restore_signals(mask: SignalMask) -> None:
+    _set_mask(mask, None)
+
+
 def reset_signals() -> None:
     """Every disposition to default, nothing blocked: exec keeps both an ignored signal and a mask."""
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in range(1, signal.NSIG):
+        _libc.signal(number, None)  # refused for SIGKILL, SIGSTOP and the C library's own two, which cannot be otherwise
+    _set_mask(SignalMask(), None)
+
+
+def _set_mask(mask: SignalMask, before: SignalMask | None) -> None:
+    if _libc.sigprocmask(signal.SIG_SETMASK, ctypes.byref(mask), before and ctypes.byref(before)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"sigprocmask: {os.strerror(number)}")
 
 
 def close_all_fds(keep: Iterable[int]) -> None:

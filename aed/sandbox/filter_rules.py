@@ -84,7 +84,8 @@ _READING_WITH_ARGUMENTS: tuple[Rule, ...] = (
 _NEVER = """
 kexec_load kexec_file_load init_module finit_module delete_module create_module query_module get_kernel_syms bpf perf_event_open userfaultfd
 add_key keyctl request_key io_uring_setup io_uring_enter io_uring_register acct swapon swapoff reboot settimeofday clock_settime clock_adjtime
-adjtimex stime iopl ioperm modify_ldt syslog quotactl quotactl_fd nfsservctl lookup_dcookie vhangup uselib ustat sysfs _sysctl open_by_handle_at fanotify_init
+adjtimex stime iopl ioperm modify_ldt syslog quotactl quotactl_fd nfsservctl lookup_dcookie vhangup
+uselib ustat sysfs _sysctl open_by_handle_at fanotify_init
 move_pages migrate_pages
 """.split()  # noqa: SIM905 - lines of names
 _NEVER_WITH_ARGUMENTS: tuple[Rule, ...] = (

@@ -13,7 +13,6 @@ import fcntl
 import gc
 import os
 import resource
-import signal
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -35,13 +34,13 @@ def launch(plan: Plan, stdin: int, stdout: int, stderr: int, extra_hook: Callabl
     program = "" if plan.profile == "none" else bubblewrap.find_bubblewrap()
     parent = os.getpid()
     # A handler of the caller's must not run in the child, nor write to its wake-up descriptor: nothing is delivered until dispositions are reset.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    mask = privilege.block_signals()
     try:
         pid = os.fork()
         if pid == 0:
             _child(plan, (stdin, stdout, stderr), extra_hook, parent, program)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        privilege.restore_signals(mask)
     return pid
 
 
@@ -83,11 +82,17 @@ def _become(plan: Plan, hook: Callable[[], None] | None, parent: int) -> None:
         if plan.account.uid != os.getuid() or os.geteuid() != os.getuid():
             raise LocalError(f"an unprivileged daemon of uid {os.getuid()} cannot start workers of {plan.account.name!r}")
     else:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write("0")  # the daemon's protection is not the worker's
+        _be_killable()
         privilege.drop_to(plan.account)
     privilege.set_parent_death_signal(parent)
     os.umask(_UMASK)
+
+
+def _be_killable() -> None:
+    """The daemon's protection from the out-of-memory killer is not the worker's."""
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)  # a file object would cost more than all the rest of `_become`
+    os.write(fd, b"0")
+    os.close(fd)
 
 
 def _limit(which: int, soft: int, hard: int, *, clamp: bool) -> None:
