@@ -84,6 +84,14 @@ def command_line(pid: int) -> str:
         return "(gone)"
 
 
+def name(pid: int) -> str:
+    """What a process calls itself; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def parent(pid: int) -> int:
     """A process's parent; 0 if it is gone."""
     try:

@@ -137,14 +137,14 @@ class Node:
     def _role(self, pid: int) -> str:
         if pid == self.pid:
             return "listener"
-        line, above = box.command_line(pid), box.parent(pid)
-        if above == self.pid:
-            return "zygote" if "aed.zygote" in line else "session" if line == box.command_line(self.pid) else "other"
-        if "aed.zygote" in line:
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
-            return "checker" if "check" in name else "net"
-        while above not in (0, 1):
-            if box.parent(above) == self.pid:
+        name, above = box.name(pid), box.parent(pid)
+        if above == self.pid and name == "aed":  # forked a moment ago, and not yet renamed
+            return "session"
+        role = name.removeprefix("aed-")
+        if name != role and role in ("zygote", "net", "checker", "session"):
+            return role
+        while above > 1:
+            if box.name(above) == "aed-session":
                 return "worker"
             above = box.parent(above)
         return "other"
