@@ -128,9 +128,8 @@ class Master:
                         with contextlib.suppress(BlockingIOError):
                             rest = rest[self._stream.send(rest) :]
         except (BrokenPipeError, ConnectionResetError):
-            # the last record may still be there to read
-            while self.status is None:
-                self._receive()
+            # the other end is gone: what it said last is still there to read, and decides whether that is a fault
+            return
         finally:
             self._selector.modify(self._stream, selectors.EVENT_READ)
 

@@ -91,16 +91,18 @@ def _ask(target: Target, file: str | None) -> dict[str, list[str]]:
     return said
 
 
+def _configured(names: list[str]) -> list[str]:
+    return [] if len(names) > 1 and _DEFAULT_KEYS.issuperset(names) else [name for name in names if name != "none"]
+
+
 def _identities(names: list[str], target: Target, host: str, user: str) -> tuple[str, ...]:
-    if len(names) > 1 and _DEFAULT_KEYS.issuperset(names):
-        return ()
     values = {"%": "%", "d": _home(), "h": host, "n": target.host, "r": user, "u": local_user(), "p": str(target.port)}
 
     def fill(found: re.Match[str]) -> str:
         # what we cannot fill in stays, and no such file exists then
         return values.get(found.group(1), found.group()) if found.group(1) else os.environ.get(found.group(2), found.group())
 
-    paths = (re.sub(r"^~(?=/)", lambda _: _home(), re.sub(_PERCENT, fill, name)) for name in names if name != "none")
+    paths = (re.sub(r"^~(?=/)", lambda _: _home(), re.sub(_PERCENT, fill, name)) for name in _configured(names))
     return tuple(path for path in paths if os.path.isfile(path))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aeclient.ssh_config import complete
+from aeclient.ssh_config import _configured, complete
 from aeclient.target import Target
 from aed.errors import Misconfigured
 
@@ -34,6 +34,16 @@ def test_nothing_configured_changes_nothing(tmp_path: Path) -> None:
     for host in ("other", "UPPER.Example", "fe80::1%eth0"):
         target = Target(host, host, 7000, group="higgs")
         assert ask(tmp_path, "Host near\n User bob\n", target) == target
+
+
+def test_keys_that_ssh_names_by_default_are_nobody_s_configuration() -> None:
+    # the account's own ~/.ssh is ssh's only place for them, and no test's to write to: so the list alone is compared
+    said = subprocess.run(["/usr/bin/env", "ssh", "-F", "none", "-G", "n"], capture_output=True, text=True, check=True).stdout.splitlines()  # noqa: S603
+    names = [line.removeprefix("identityfile ") for line in said if line.startswith("identityfile ")]
+    assert len(names) > 1
+    assert _configured(names) == []
+    assert _configured(["~/.ssh/id_rsa"]) == ["~/.ssh/id_rsa"]
+    assert _configured([*names, "~/.ssh/mine"]) == [*names, "~/.ssh/mine"]
 
 
 def test_what_aed_knows_wins(tmp_path: Path) -> None:
