@@ -1,0 +1,1 @@
+"""Whole-system tests: a real root daemon, real accounts, real clients."""
