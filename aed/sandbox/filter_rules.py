@@ -150,7 +150,7 @@ def _strict() -> seccomp.SyscallFilter:
     return result
 
 
-BUILDERS: dict[str, Callable[[], seccomp.SyscallFilter]] = {"net": _net, "checker": _checker, "worker": _worker, "strict": _strict}
+BUILDERS: dict[str, Callable[[], seccomp.SyscallFilter]] = {"net": _net, "checker": _checker, "worker": _worker, "worker-strict": _strict}
 
 
 def export(rules: seccomp.SyscallFilter) -> bytes:

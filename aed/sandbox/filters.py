@@ -18,8 +18,8 @@ import sys
 from aed import privilege
 from aed.errors import LocalError, Unavailable
 
-NAMES = ("net", "checker", "worker", "strict")
-FOR_PROFILE = {"none": None, "default": "worker", "strict": "strict"}
+NAMES = ("net", "checker", "worker", "worker-strict")
+FOR_PROFILE = {"none": None, "default": "worker", "strict": "worker-strict"}
 """Which filter a worker of a profile runs under."""
 
 _TIMEOUT = 30.0
