@@ -36,9 +36,11 @@ bench: .venv/.has-daemon .venv/.has-test ## against OpenSSH, as root; BENCH_ARGS
 	$(PY) -m bench.run $(BENCH_ARGS)
 
 check: .venv/.has-daemon .venv/.has-test ## ruff, mypy --strict, import floors
-	$(PY) -m ruff check .
-	$(PY) -m mypy $(CHECKED)
-	$(PY) -m pytest -q tests/test_floors.py
+	@failed=; \
+	for tool in "ruff check ." "mypy $(CHECKED)" "pytest -q tests/test_floors.py"; do \
+	    echo "$(PY) -m $$tool"; $(PY) -m $$tool || failed="$$failed$${failed:+, }$${tool%% *}"; \
+	done; \
+	test -z "$$failed" || { echo "make check failed in: $$failed" >&2; exit 1; }
 
 fuzz: .venv/.has-daemon .venv/.has-test .venv/.has-atheris ## atheris targets, FUZZ_SECONDS=60 each
 	tools/fuzz $(FUZZ_SECONDS)
