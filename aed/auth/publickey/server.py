@@ -26,7 +26,7 @@ MAX_TEXT = 8192
 
 def _paths_complaint(paths: tuple[str, ...]) -> str | None:
     for path in paths:
-        if not path or not path.isprintable() or re.search(r"%(?![u%])", path):
+        if not path or not path.isprintable() or "%" in re.sub(r"%[u%]", "", path):
             return f"{path!r} is no path; relative ones start at the home, %u is the account's name and %% a percent sign"
     return None if paths else "name at least one file"
 

@@ -19,7 +19,7 @@ from aed.wire.binding import CONTEXT, Binding
 ME = Account(name="alice", uid=os.getuid(), gid=os.getgid(), groups=(os.getgid(),), home="/nonexistent", shell="/bin/sh")
 
 
-def binding(mechanism: str = "publickey", **changes: Any) -> Binding:
+def binding(mechanism: str = "publickey", /, **changes: Any) -> Binding:
     fields: dict[str, Any] = {
         "context": CONTEXT,
         "version": 1,

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aed.errors import Declined, RemoteError
-from aed.interfaces import Attempt
 
 from aed.auth.publickey import check, client, server
+from aed.errors import Declined, RemoteError
+from aed.interfaces import Attempt
 from tests.aed.auth.driver import CHANGES, ME, Node, attempt, binding, context, login
 from tests.aed.auth.publickey.keys import KINDS, add, blob, generate, public_line, running_agent
 
