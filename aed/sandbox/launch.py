@@ -77,7 +77,7 @@ def _become(plan: Plan, hook: Callable[[], None] | None, parent: int) -> None:
     privilege.close_all_fds((0, 1, 2))  # after the hook, which may use a descriptor of the caller's
     os.setsid()
     for which, soft, hard in plan.rlimits:
-        _limit(which, soft, hard, clamp=plan.unprivileged)
+        _limit(which, soft, hard)
     if plan.unprivileged:
         if plan.account.uid != os.getuid() or os.geteuid() != os.getuid():
             raise LocalError(f"an unprivileged daemon of uid {os.getuid()} cannot start workers of {plan.account.name!r}")
@@ -89,18 +89,20 @@ def _become(plan: Plan, hook: Callable[[], None] | None, parent: int) -> None:
 
 
 def _be_killable() -> None:
-    """The daemon's protection from the out-of-memory killer is not the worker's."""
-    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)  # a file object would cost more than all the rest of `_become`
-    os.write(fd, b"0")
+    """The daemon's protection from the out-of-memory killer is not the worker's. A score above 0 is not lowered: that takes CAP_SYS_RESOURCE."""
+    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR)  # a file object would cost more than all the rest of `_become`
+    if os.read(fd, 16).startswith(b"-"):
+        os.write(fd, b"0")
     os.close(fd)
 
 
-def _limit(which: int, soft: int, hard: int, *, clamp: bool) -> None:
-    """Only root may raise a hard limit; unprivileged, what is there already is the ceiling."""
-    if clamp:
+def _limit(which: int, soft: int, hard: int) -> None:
+    """Only CAP_SYS_RESOURCE may raise a hard limit; without it (unprivileged, in a container) what is there already is the ceiling."""
+    try:
+        resource.setrlimit(which, (soft, hard))
+    except (ValueError, OSError):
         ceiling = resource.getrlimit(which)[1]
-        soft, hard = _lower(soft, ceiling), _lower(hard, ceiling)
-    resource.setrlimit(which, (soft, hard))
+        resource.setrlimit(which, (_lower(soft, ceiling), _lower(hard, ceiling)))
 
 
 def _lower(limit: int, ceiling: int) -> int:
