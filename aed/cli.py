@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import aed
 from aed import checks, listener, node, registry, stdio
-from aed.config import Config, Option, dump, load, mechanisms_named
+from aed.config import Config, Option, dump, faults, load, mechanisms_named
 from aed.errors import AedError
 
 DEFAULT_FILE = "/etc/aed/aed.toml"
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.print_config:
             print(dump(config), end="")
             return 0
-        return serve(config, embedded=options.embedded, inetd=options.inetd)
+        return serve(config, embedded=options.embedded, inetd=options.inetd, announce=options.announce_fd)
     except AedError as error:
         for line in str(error).splitlines():
             print(f"aed: {line}", file=sys.stderr)
@@ -48,7 +48,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="say what is wrong, and what would be right, then exit")
     parser.add_argument("--print-config", action="store_true", help="print every option, its value and where it came from, then exit")
     parser.add_argument("--inetd", action="store_true", help="serve the one connection on standard input and output, then exit")
-    parser.add_argument("--embedded", action="store_true", help="as --inetd, for the user who starts it only: no configuration, no port (aeclient uses it)")
+    parser.add_argument("--embedded", action="store_true", help="as --inetd, for the one who starts it only: no file, no port (used by aeclient)")
     parser.add_argument("--announce-fd", type=int, metavar="N", help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"aed {aed.__version__}")
     options = parser.parse_args(arguments)
@@ -113,19 +113,23 @@ def embedded_values() -> dict[str, object]:
 
 def check(options: argparse.Namespace) -> int:
     """`--check`: each fault on standard error; 0 if there is none."""
-    extra = mechanism_options(mechanisms_named(options.file))
-    found = checks.check(options.file, extra)
+    found = faults(options.file, mechanism_options(mechanisms_named(options.file)))
+    if not found:
+        found = checks.check(read_config(options))
     for fault in found:
         print(fault, file=sys.stderr)
     return 1 if any(not fault.warning for fault in found) else 0
 
 
-def serve(config: Config, *, embedded: bool, inetd: bool) -> int:
-    """Serve until told to stop, or the one connection of inetd."""
+def serve(config: Config, *, embedded: bool, inetd: bool, announce: int | None) -> int:
+    """Serve until told to stop, or the one connection of inetd. The identity certificate goes out on descriptor `announce`."""
     connection = stdio.connection() if embedded or inetd else None
     if os.geteuid() != 0 and not embedded:
         print("aed: unprivileged: all processes have one uid, workers are not kept from each other, only this account may log in", file=sys.stderr)
     ready, zygote_pid = node.prepare(config, embedded=embedded)
+    if announce is not None:
+        with open(announce, "wb") as file:
+            file.write(ready.leaf.identity)
     sockets: list[socket.socket] = [] if connection is not None else listener.bind(ready)
     server = listener.Listener(ready, zygote_pid, sockets)
     if connection is not None:

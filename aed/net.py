@@ -208,10 +208,15 @@ class Net:
                 self._check_past(frame.channel)
                 return
             Reset.decode(frame.payload)
+            out.drop()
+            self._offer(out)
             self._tell(records.position(records.RESET, frame.channel, 0))
         else:
             self._tell_filled()
             self._tell(records.message(kind.code, frame.channel, frame.payload))
+            if kind is Goodbye:
+                self.close()
+                self.write()
 
     def _check_past(self, channel: int) -> None:
         """A late word about a worker that has ended is no fault; a channel that never was, is."""
@@ -252,7 +257,7 @@ class Net:
         if kind == records.PRODUCED:
             channel, offset = records.parse_position(record)
             out = self.outbound.get(channel)
-            if out is not None:
+            if out is not None and not out.dropped:
                 out.produced = offset
                 self._offer(out)
         elif kind == records.CONSUMED:
@@ -266,7 +271,7 @@ class Net:
         elif kind == records.ENDED:
             channel, offset = records.parse_position(record)
             out = self.outbound.get(channel)
-            if out is not None:
+            if out is not None and not out.dropped:
                 out.produced = out.end = offset
                 self._offer(out)
         elif kind == records.RESET:
@@ -494,7 +499,7 @@ def main(sock: socket.socket, link: Link, confine: Callable[[], None]) -> None:
     sock.setblocking(False)
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    reactor = EPollReactor()
+    reactor = EPollReactor()  # type: ignore[no-untyped-call]
     net = Net(reactor, sock, link, json.loads(received[0][2:]))
     confine()
     net.start()

@@ -22,6 +22,12 @@ class Outbound:
         self.produced = 0
         self.end: int | None = None
         self.queued = False
+        self.dropped = False
+
+    def drop(self) -> None:
+        """The client reads no more: what was not sent yet never is."""
+        self.dropped = True
+        self.produced = self.end = self.sending.sent
 
     @property
     def sendable(self) -> int:
@@ -38,7 +44,7 @@ class Outbound:
 
     @property
     def done(self) -> bool:
-        return self.sending.ended and self.sending.acked == self.sending.sent
+        return self.sending.ended and (self.dropped or self.sending.acked == self.sending.sent)
 
 
 class Inbound:

@@ -23,7 +23,7 @@ class Outgoing:
         self.produced = 0
         self.acked = 0
         self.finished = False
-        self.unread = False
+        self.dropped = False
         self._tell = tell
         self._ended = ended
 
@@ -37,10 +37,8 @@ class Outgoing:
         return self.finished and self.acked == self.produced
 
     def read_from(self, descriptor: int, most: int = CHUNK) -> int | None:
-        """Read once. Bytes read, 0 at the end of the stream, None if there is nothing now. Bytes that nobody reads are dropped."""
+        """Read once. Bytes read, 0 at the end of the stream, None if there is nothing now. The ring must not be full."""
         try:
-            if self.unread:
-                return len(os.read(descriptor, min(most, CHUNK)))
             room = min(self.ring.size - (self.produced - self.acked), most)
             size = os.readv(descriptor, [self.ring.span(self.produced, self.produced + room)])
         except BlockingIOError:
@@ -59,13 +57,17 @@ class Outgoing:
 
     def on_acked(self, offset: int) -> None:
         """Net says that the client has everything below `offset`. Raises `RemoteError` where that cannot be."""
+        if self.dropped:
+            return
         if not self.acked <= offset <= self.produced:
             raise RemoteError(f"net acknowledged {offset}, outside [{self.acked}, {self.produced}]")
         self.acked = offset
 
-    def on_reset(self) -> None:
-        """The client reads no more: what comes is dropped, so that the worker goes on as with output to /dev/null."""
-        self.unread = True
+    def drop(self) -> None:
+        """The client reads no more: what is here is nobody's, and the stream ends."""
+        self.dropped = True
+        self.acked = self.produced
+        self.finish()
 
 
 class Incoming:

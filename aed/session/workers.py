@@ -158,7 +158,7 @@ class Worker:
     def _pump(self, pipe: Pipe, stream: Outgoing) -> None:
         if pipe.fd < 0:
             return
-        if stream.full and not stream.unread:
+        if stream.full:
             pipe.want(0)
             return
         if stream.read_from(pipe.fd) == 0:
@@ -191,14 +191,21 @@ class Worker:
         self._release_if_done()
 
     def on_reset(self, channel: int) -> None:
-        """The client reads this stream no more."""
+        """The client reads this stream no more: the worker's next write fails, as with a broken pipe."""
         stream = self.outgoing.get(channel)
-        if stream is not None:
-            stream.on_reset()
-            self._resume(stream)
+        if stream is None:
+            return
+        if stream is self.stdout:
+            self.out_pipe.close()
+        elif stream is self.stderr:
+            self.err_pipe.close()
+        stream.drop()
+        if stream is self.up:
+            self._end_talk()
+        self._release_if_done()
 
     def _resume(self, stream: Outgoing) -> None:
-        if stream.full and not stream.unread:
+        if stream.full or stream.finished:
             return
         if stream is self.stdout:
             self.out_pipe.want(READ)
@@ -244,7 +251,7 @@ class Worker:
         self._pump_down()
 
     def _watch_talk(self) -> None:
-        wanted = (0 if self.up.full and not self.up.unread else READ) | (WRITE if self.down.waiting else 0)
+        wanted = (0 if self.up.full else READ) | (WRITE if self.down.waiting else 0)
         self.talk.want(wanted)
 
     def _on_talk(self, events: int) -> None:
@@ -254,13 +261,13 @@ class Worker:
             self._pump_down()
 
     def _pump_up(self) -> None:
-        if self.talk.fd < 0:
+        if self.talk.fd < 0 or self.up.full:
             return
         start = self.up.produced
         size = self.up.read_from(self.talk.fd)
         if size == 0:
             self._close_talk()
-        elif size and not self.up.unread:
+        elif size:
             try:
                 self.up_framing.feed(self.up.ring.span(start, self.up.produced))
             except RemoteError:

@@ -1,0 +1,128 @@
+"""One authenticated node in the client's loop: the TLS socket without blocking, frames in and out, and this run's workers there.
+
+Lives here: moving bytes and offsets. Must not live here: what the user sees (`run`).
+"""
+
+from __future__ import annotations
+
+import ssl
+
+from aeclient.login import Session
+from aed.errors import RemoteError
+from aed.wire.channels import Receiving, Sending
+from aed.wire.frames import MAX_DATA, Frame, Piece
+from aed.wire.messages import Message, messages, stderr, stdio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WINDOW = 1 << 20
+RECORD = 16 * 1024
+JOIN_BELOW = 16 * 1024
+
+
+class Worker:
+    """One worker as the client sees it. Output streams are `Receiving`, input streams `Sending`."""
+
+    def __init__(self, number: int, node: Node, *, stdin: bool) -> None:
+        self.number = number
+        self.node = node
+        self.started = False
+        self.status: int | None = None
+        self.text = ""
+        self.incoming = {channel: Receiving(WINDOW) for channel in (stdio(number), stderr(number), messages(number))}
+        self.stdin = Sending()
+        self.to_worker = Sending()
+        self.wants_stdin = stdin
+
+    @property
+    def finished(self) -> bool:
+        """It has ended and all its output is here."""
+        return self.status is not None and (not self.started or all(stream.end is not None for stream in self.incoming.values()))
+
+
+class Node:
+    """The connection to one node."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.name = session.target.name
+        self.sock = session.sock
+        self.sock.setblocking(False)
+        self.wire = session.wire
+        self.heard = True
+        self.silent = 0
+        self.gone: str | None = None
+        self._queue: list[bytes | memoryview] = []
+        self._buffer = memoryview(bytearray(1 << 17))
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._queue)
+
+    def send(self, message: Message, channel: int = 0) -> None:
+        if self.gone is None:
+            self._queue.append(self.wire.send(message, channel))
+            self.flush()
+
+    def send_data(self, channel: int, stream: Sending, data: memoryview | bytes) -> None:
+        """Send bytes for which there is room."""
+        start = stream.sent
+        for at in range(0, len(data), MAX_DATA):
+            part = data[at : at + MAX_DATA]
+            header = self.wire.data_header(channel, start + at, len(part))
+            if len(part) < JOIN_BELOW:
+                self._queue.append(header + bytes(part))
+            else:
+                self._queue += (header, part)
+        stream.advance(len(data))
+        self.flush()
+
+    def flush(self) -> None:
+        """Give TLS what it takes now."""
+        try:
+            while self._queue:
+                head = self._queue[0]
+                sent = self.sock.send(head)
+                if sent == len(head):
+                    del self._queue[0]
+                else:
+                    self._queue[0] = memoryview(head)[sent:]
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return
+        except OSError as error:
+            self.lose(f"the connection broke: {error.strerror or error}")
+
+    def receive(self) -> Iterator[Frame | Piece]:
+        """What has come. The end of the connection sets `gone`."""
+        for _ in range(64):
+            try:
+                size = self.sock.recv_into(self._buffer)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return
+            except OSError as error:
+                self.lose(f"the connection broke: {error.strerror or error}")
+                return
+            if not size:
+                self.lose("the node closed the connection without a word")
+                return
+            self.heard = True
+            try:
+                yield from self.wire.receive(self._buffer[:size])
+            except RemoteError as error:
+                self.lose(f"the node broke the protocol: {error}")
+                return
+
+    def lose(self, why: str) -> None:
+        if self.gone is None:
+            self.gone = why
+            self._queue.clear()
+
+    def close(self) -> None:
+        self.sock.close()
+
+

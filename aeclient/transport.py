@@ -1,0 +1,69 @@
+"""Getting a byte stream to a node: TCP, a Unix socket of this machine, a command's stdio, or the embedded node.
+
+Lives here: sockets and processes. Must not live here: TLS, trust, the protocol.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+from aed.errors import Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from aeclient.target import Target
+
+CONNECT_TIME = 15.0
+"""Seconds for one address to answer."""
+
+
+def is_local(target: Target) -> bool:
+    """Whether the target is written as a Unix socket's path."""
+    return target.host.startswith("/")
+
+
+def open_stream(target: Target) -> socket.socket:
+    """A connected stream socket. Raises `Unavailable` naming what did not answer."""
+    command = target.command()
+    if command is not None:
+        return run_command(["/bin/sh", "-c", f"exec {command}"])
+    try:
+        return socket.create_connection((target.host, target.port), CONNECT_TIME)
+    except socket.gaierror as error:
+        raise Unavailable(f"{target.name}: no address is known for {target.host}: {error.strerror}") from None
+    except TimeoutError:
+        raise Unavailable(f"{target.name}: {target.host} port {target.port} did not answer in {CONNECT_TIME:.0f} s") from None
+    except OSError as error:
+        raise Unavailable(f"{target.name}: {target.host} port {target.port}: {error.strerror}: does aed run there?") from None
+
+
+def run_command(words: list[str]) -> socket.socket:
+    """A process that speaks on its stdio; it ends when the socket is closed."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0), (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1)]
+        os.posix_spawn(words[0], words, os.environ, file_actions=actions)
+    return ours
+
+
+def embedded() -> tuple[socket.socket, bytes]:
+    """Start a node for this user alone; its socket and its identity certificate (DER). Raises `Unavailable` with the reason."""
+    announce_read, announce_write = os.pipe()
+    ours, theirs = socket.socketpair()
+    words = [sys.executable, "-m", "aed.cli", "--embedded", "--announce-fd", "3"]
+    actions = [
+        (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
+        (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1),
+        (os.POSIX_SPAWN_DUP2, announce_write, 3),
+    ]
+    with theirs:
+        os.posix_spawn(sys.executable, words, os.environ, file_actions=actions)
+    os.close(announce_write)
+    with open(announce_read, "rb") as file:
+        identity = file.read()
+    if not identity:
+        ours.close()
+        raise Unavailable("the embedded node did not start; its words above say why. It needs the daemon's packages: pip install 'aed[daemon]'")
+    return ours, identity
