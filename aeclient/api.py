@@ -51,7 +51,7 @@ class Exit:
 class Master:
     """One run, seen by its master. Context manager; iterating gives the workers' messages until all have ended. For one thread at a time.
 
-    Leaving the context before the run has ended closes the socket: aeclient then ends the run.
+    Leaving the context lets go of the run: what workers send from then on is lost.
     """
 
     def __init__(self, stream: socket.socket) -> None:

@@ -1,7 +1,8 @@
 """The nodes whose identity this user trusts: `known_nodes` beside `client.toml`, as ssh's known_hosts, and the sentences about it.
 
 Lives here: names of nodes, the file, fingerprints, texts. Must not live here: printing, asking, certificates' contents (a DER certificate is opaque).
-Each line is `NAME BASE64(DER identity certificate)`; `#` begins a comment line. NAME is `host:port`, `[IPv6]:port` or `via:COMMAND` (percent-coded).
+Each line is `NAME BASE64(DER identity certificate)`; `#` begins a comment line. NAME is `host:port`,
+`[IPv6]:port`, the path of a Unix socket or `via:COMMAND` (percent-coded).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ def name_of(target: Target) -> str:
     """The name that a target is known by: where it is, however it is reached; the command itself where only that is known."""
     if not target.host:
         return "via:" + re.sub(_UNSAFE, lambda found: b"%%%02X" % found.group()[0], (target.via or "").encode()).decode()
+    if target.host.startswith("/"):
+        return target.host
     host = target.host.lower()
     return f"[{host}]:{target.port}" if ":" in host else f"{host}:{target.port}"
 

@@ -23,9 +23,9 @@ _JUMP = r"(?:ssh://)?(?:([^@/]+)@)?(\[[^\]/]+\]|[^:/@\[\]]+)(?::([0-9]+))?/?"
 def complete(target: Target, file: str | None = None) -> Target:
     """`target` with what ssh's configuration adds where aed's own and the command line said nothing. `file` is used in place of the usual files.
 
-    Without ssh, without configuration, or without a host the target comes back as it is.
+    Without ssh, without configuration, or without a host on a network the target comes back as it is.
     """
-    if not target.host or not (file or _may_say_something()):
+    if not target.host or target.host.startswith("/") or not (file or _may_say_something()):
         return target
     said = _ask(target, file)
     host = said.get("hostname", [target.host])[0]

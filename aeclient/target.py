@@ -16,6 +16,7 @@ DEFAULT_PORT = 7733
 # Texts, not compiled: compiling those that a run does not use costs a one-shot client more than all else here.
 _HOST = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 _ADDRESS6 = r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_][A-Za-z0-9._-]*)?"
+_SOCKET = r"/[A-Za-z0-9._@+/-]+"
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._@+-]*"
 _PORT = r"[0-9]{1,5}"
 _PERCENT = r"(?s)%(.?)"
@@ -37,7 +38,7 @@ class Target:
     """One node to connect to. `name` is for messages; None and () mean that nothing was configured, so the connection's own defaults apply.
 
     `via` is a shell command that speaks the protocol on its stdio, with `%h %n %p %r` still in it. `agent` is an agent's socket, "none" for no agent.
-    Without a node (`--via` alone) `host` is empty.
+    Without a node (`--via` alone) `host` is empty; for a Unix socket of this machine it is the socket's path.
     """
 
     __slots__ = ("agent", "group", "host", "identities", "name", "port", "user", "via")
@@ -116,8 +117,8 @@ def shell_quote(word: str) -> str:
 
 
 def check_host(where: str, host: str) -> str:
-    """`host` if it is a host name or an IP address, without brackets."""
-    if re.fullmatch(_HOST, host) or re.fullmatch(_ADDRESS6, host):
+    """`host` if it is a host name, an IP address without brackets or the absolute path of a Unix socket."""
+    if re.fullmatch(_HOST, host) or re.fullmatch(_ADDRESS6, host) or re.fullmatch(_SOCKET, host):
         return host
     hint = "" if host.isascii() else "; write a name outside ASCII in its xn-- form"
     raise Misconfigured(f"{where}: {host!r} is no host name: letters, digits, '.', '_' and '-' make one, and it does not start with '-'{hint}")
@@ -145,7 +146,7 @@ def check_port(where: str, port: str | int) -> int:
 
 
 def parse_address(where: str, text: str) -> tuple[str | None, str, int | None]:
-    """`[user@]host[:port]` or `[user@][IPv6][:port]` taken apart and checked; `where` begins each message."""
+    """`[user@]host[:port]`, `[user@][IPv6][:port]` or `[user@]/path/of/socket` taken apart and checked; `where` begins each message."""
     before, at, rest = text.rpartition("@")
     user = check_name(where, before, "user") if at else None
     if rest.startswith("["):

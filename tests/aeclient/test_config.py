@@ -54,6 +54,7 @@ def test_address_forms() -> None:
         Target("::1", "::1", 7733),
         Target("fe80::1%eth0", "fe80::1%eth0", 1, user="u"),
     )
+    assert empty.resolve("u@/run/aed/a.sock", Options()) == (Target("/run/aed/a.sock", "/run/aed/a.sock", user="u"),)
     assert empty.resolve("bob@REALM.ORG@n1", Options())[0].user == "bob@REALM.ORG"
 
 
@@ -93,7 +94,7 @@ def test_via_alone_needs_no_node_and_reaches_each_node_given(tmp_path: Path) -> 
     "text",
     [
         *("-oProxyCommand=x", "a b", "a;b", "$(id)", "a\nb", "a\0", "`x`", "-l@a", "a@-b", "a'b", "ü.org", "", "a,,b", "a/../b", "a|b", "@a"),
-        *("u;v@a", "a:", "a:0", "a:65536", "a:x", "a:٣", "::1", "[::1", "[::1]x", "[a;b]", "[::1]:", "[fe80::1%$(id)]"),
+        *("/", "/run/a b", "/run/a:1", "u;v@a", "a:", "a:0", "a:65536", "a:x", "a:٣", "::1", "[::1", "[::1]x", "[a;b]", "[::1]:", "[fe80::1%$(id)]"),
     ],
 )
 def test_hostile_or_wrong_names_are_refused(text: str) -> None:

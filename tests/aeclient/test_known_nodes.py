@@ -35,6 +35,7 @@ def test_names() -> None:
     assert known_nodes.name_of(Target("alias", "N1.Example.org", 7000)) == "n1.example.org:7000"
     assert known_nodes.name_of(Target("x", "2001:DB8::1")) == "[2001:db8::1]:7733"
     assert known_nodes.name_of(Target("x", "n1", via="ssh -W %h:%p gate")) == "n1:7733"
+    assert known_nodes.name_of(Target("x", "/run/Aed/a")) == "/run/Aed/a"
     assert known_nodes.name_of(Target("x", "", via="ssh g aed\n#")) == "via:ssh%20g%20aed%0A%23"
 
 

@@ -106,8 +106,8 @@ def test_hostile_values_are_refused(tmp_path: Path) -> None:
 
 
 def test_without_ssh_and_without_a_host_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    via = Target("cmd", "", via="cmd")
-    assert ask(tmp_path, "Bogus yes\n", via) == via
+    for target in (Target("cmd", "", via="cmd"), Target("/run/a", "/run/a")):
+        assert ask(tmp_path, "Bogus yes\n", target) == target
     monkeypatch.setenv("PATH", str(tmp_path))
     assert ask(tmp_path, "Host n\n User bob\n", Target("n", "n")) == Target("n", "n")
 
