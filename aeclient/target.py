@@ -157,4 +157,6 @@ def parse_address(where: str, text: str) -> tuple[str | None, str, int | None]:
     if rest.count(":") > 1:
         raise Misconfigured(f"{where}: {rest!r}: an IPv6 address goes in brackets, [{rest}]")
     host, colon, port = rest.partition(":")
+    if colon and host.startswith("/"):
+        raise Misconfigured(f"{where}: {rest!r}: a socket's path has no port")
     return user, check_host(where, host), check_port(where, port) if colon else None
