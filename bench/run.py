@@ -47,8 +47,9 @@ def main(words: Sequence[str] | None = None) -> int:
             stack.callback(peer.close)
             sides["peer"] = peer
         samples = {row.name: _measure(row, sides, account, options.pairs) for row in chosen}
-    _print_table(chosen, samples)
-    _write(chosen, samples, Path(options.out))
+        # Before the daemons stop: should one of them complain then, the numbers are out.
+        _print_table(chosen, samples)
+        _write(chosen, samples, Path(options.out))
     return 0
 
 
