@@ -96,7 +96,7 @@ class AuthResponse(Message, code=0x12):
 
 
 class AuthAbort(Message, code=0x13):
-    """The client gives this attempt up. It counts as a try."""
+    """The client gives this attempt up. It counts as a try, and is answered as one, by AuthFailed."""
 
 
 class AuthFailed(Message, code=0x14):

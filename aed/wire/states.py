@@ -48,7 +48,7 @@ TABLE: dict[str, Moves] = {
     WELCOME: {(NODE, Welcome): AUTHENTICATE, (NODE, Goodbye): CLOSED, (CLIENT, Goodbye): CLOSED},
     AUTHENTICATE: {(CLIENT, AuthRequest): JUDGE},
     JUDGE: {(NODE, AuthChallenge): ANSWER, (NODE, AuthFailed): AUTHENTICATE, (NODE, Accept): OPEN},
-    ANSWER: {(CLIENT, AuthResponse): JUDGE, (CLIENT, AuthAbort): AUTHENTICATE},
+    ANSWER: {(CLIENT, AuthResponse): JUDGE, (CLIENT, AuthAbort): JUDGE},
     OPEN: {
         **{(CLIENT, kind): OPEN for kind in (Start, Signal, Data, Ack, End, Reset)},
         **{(NODE, kind): OPEN for kind in (Started, NotStarted, Exited, Notice, Data, Ack, End, Reset)},
