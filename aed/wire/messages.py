@@ -157,7 +157,10 @@ class NotStarted(Message, code=0x22):
 
 
 class Exited(Message, code=0x23):
-    """The worker ended, after all its output. `status` is its exit status, or `signal` is not 0. Times in microseconds, memory in KiB."""
+    """The worker's process ended; its output is complete when each of its channels has had its End, before or after this.
+
+    `status` is its exit status, or `signal` is not 0. Times in microseconds, memory in KiB.
+    """
 
     worker: u32
     status: u8
