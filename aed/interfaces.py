@@ -101,7 +101,8 @@ class ClientContext:
 
 
 ClientSteps = Generator[bytes, bytes, None]
-"""A client attempt: each yielded value is sent (first in AuthRequest.data, then in AuthResponse.data); `send()` gives the node's challenge."""
+"""A client attempt: each yielded value is sent (first in AuthRequest.data, then in AuthResponse.data); `send()` gives the node's challenge.
+One that ends instead of answering gives the attempt up (AuthAbort)."""
 
 
 class ClientModule(Protocol):

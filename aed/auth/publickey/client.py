@@ -7,7 +7,7 @@ This is the one-shot client's fast path: with one candidate there is one signatu
 from __future__ import annotations
 
 from aed.auth.publickey import agent, keyfile, keygen, sshsig, sshwire
-from aed.auth.publickey.messages import MAX_OFFERED, Abort, Chosen, Offer, Proof, decode, encode
+from aed.auth.publickey.messages import MAX_OFFERED, Chosen, Offer, Proof, decode, encode
 from aed.errors import RemoteError, Unavailable
 
 TYPE_CHECKING = False
@@ -131,7 +131,9 @@ def _offer(context: ClientContext, offered: list[Candidate], failed: list[Candid
     chosen = offered[answer.index]
     context.trace(f"publickey: the node would accept {chosen.name}")
     failed.append(chosen)
-    yield _sign(context, chosen) or encode(Abort())
+    proof = _sign(context, chosen)
+    if proof is not None:  # Else this ends without an answer, and the attempt is given up.
+        yield proof
 
 
 def _sign(context: ClientContext, candidate: Candidate) -> bytes | None:

@@ -1,9 +1,9 @@
 """The data of mechanism `publickey` in AuthRequest, AuthChallenge and AuthResponse (PROTOCOL.md, "publickey").
 
-Lives here: four records and their one-byte kind. Must not live here: when each is legal (`server.py`, `client.py`).
+Lives here: three records and their one-byte kind. Must not live here: when each is legal (`server.py`, `client.py`).
 
     client: Proof                       one key, nothing to ask
-    client: Offer   node: Chosen   client: Proof or Abort
+    client: Offer   node: Chosen   client: Proof, or AuthAbort where it cannot sign
 """
 
 from __future__ import annotations
@@ -32,25 +32,21 @@ class Proof(Record):
     sshsig: bytes
 
 
-class Abort(Record):
-    """The client could not sign with the chosen key (passphrase, agent). The attempt is declined; another may follow."""
+KINDS: tuple[type[Record], ...] = (Offer, Chosen, Proof)
 
 
-KINDS: tuple[type[Record], ...] = (Offer, Chosen, Proof, Abort)
-
-
-def encode(message: Offer | Chosen | Proof | Abort) -> bytes:
+def encode(message: Offer | Chosen | Proof) -> bytes:
     """The message with its kind before it."""
     return bytes((KINDS.index(type(message)) + 1,)) + message.encode()
 
 
-def decode(data: bytes) -> Offer | Chosen | Proof | Abort:
+def decode(data: bytes) -> Offer | Chosen | Proof:
     """The message in `data`. Raises `RemoteError`."""
     kind = data[0] if data else 0
     if not 1 <= kind <= len(KINDS):
         raise RemoteError(f"publickey: no message of kind {kind}")
     message = KINDS[kind - 1].decode(data[1:])
-    assert isinstance(message, Offer | Chosen | Proof | Abort)
+    assert isinstance(message, Offer | Chosen | Proof)
     if isinstance(message, Offer) and not 1 <= len(message.keys) <= MAX_OFFERED:
         raise RemoteError(f"publickey: {len(message.keys)} keys offered; 1 to {MAX_OFFERED} are allowed")
     return message

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from aed.auth.publickey.messages import Abort, Chosen, Offer, Proof, decode, encode
+from aed.auth.publickey.messages import Chosen, Offer, Proof, decode, encode
 from aed.config.option import Option
 from aed.errors import Declined, RemoteError
 from aed.interfaces import Attempt, Challenge, Check, ReadUserFiles, Steps
@@ -57,8 +57,6 @@ def serve(attempt: Attempt, data: bytes) -> Steps:
         index = _index((yield _ask(attempt, files, step="offer", keys=[key.hex() for key in message.keys])), len(message.keys))
         expected = message.keys[index]
         message = decode((yield Challenge(data=encode(Chosen(index=index)))))
-    if isinstance(message, Abort):
-        raise Declined("the client could not sign with the chosen key")
     if not isinstance(message, Proof):
         raise RemoteError(f"publickey: {type(message).__name__} where a proof belongs")
     answer = yield _ask(

@@ -102,7 +102,10 @@ class Node:
     def _result(self, step: Any, respond: Callable[[bytes], bytes]) -> Any:
         if isinstance(step, Challenge):
             self.challenges.append(step.data)
-            return respond(step.data)
+            try:
+                return respond(step.data)
+            except StopIteration:  # AuthAbort
+                raise Declined("the client gave up") from None
         if isinstance(step, Check):
             question = json.loads(json.dumps(dict(step.question)))
             self.questions.append(question)
