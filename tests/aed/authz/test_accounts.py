@@ -55,6 +55,18 @@ def test_an_odd_name_is_no_account_and_raises_nothing(name: str) -> None:
     assert lookup(name) is None
 
 
+@pytest.mark.root
+def test_an_odd_name_is_none_even_if_the_name_service_has_it() -> None:
+    """A Samba machine account, say: what is odd to a shell or a path stays outside."""
+    name = f"aedt{os.getpid()}$"
+    subprocess.run(["useradd", "-M", "-p", "*", name], check=True, capture_output=True)
+    try:
+        assert pwd.getpwnam(name).pw_name == name
+        assert lookup(name) is None
+    finally:
+        subprocess.run(["userdel", name], check=True, capture_output=True)
+
+
 def test_an_account_is_as_the_name_service_gives_it() -> None:
     entry = pwd.getpwnam("daemon")
     account = lookup("daemon")
