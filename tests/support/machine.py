@@ -26,7 +26,8 @@ from tests.support import wait
 MARK = "aedt"
 PREFIX_PARENT = Path("/usr/local/lib")
 """Root-owned, readable by all, and part of the system that the default sandbox shows."""
-LOCK = Path("/run/lock/aedt.lock")
+CHANGING, IN_USE = Path("/run/lock/aedt-changing"), Path("/run/lock/aedt-in-use")
+"""Locks: the first is held while a run sets up or clears what runs share, the second (shared) for as long as a run lasts."""
 DAEMON_USER = "aed"
 
 
@@ -106,22 +107,33 @@ class Accounts:
 @contextlib.contextmanager
 def run_on_this_machine() -> Iterator[None]:
     """Around a whole run: clears what dead runs left, sees that the user `aed` exists, and takes it away again if no other run needs it."""
-    with LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        remove_leftovers()
-        if not _has_user(DAEMON_USER):
-            nologin = "/usr/sbin/nologin"
-            _change_accounts(
-                "useradd", "--system", "--user-group", "--no-create-home", "-d", "/nonexistent", "-s", nologin, "-c", f"made by {MARK}", DAEMON_USER
-            )
-        fcntl.flock(lock, fcntl.LOCK_SH)
+    with IN_USE.open("w") as in_use:
+        with _changing():
+            remove_leftovers()
+            _add_daemon_user()
+            fcntl.flock(in_use, fcntl.LOCK_SH)
         try:
             yield
         finally:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with _changing(), contextlib.suppress(BlockingIOError):
+                fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if pwd.getpwnam(DAEMON_USER).pw_gecos == f"made by {MARK}":
                     _change_accounts("userdel", DAEMON_USER)
+
+
+@contextlib.contextmanager
+def _changing() -> Iterator[None]:
+    with CHANGING.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _add_daemon_user() -> None:
+    with contextlib.suppress(KeyError):
+        pwd.getpwnam(DAEMON_USER)
+        return
+    options = ["--system", "--user-group", "--no-create-home", "-d", "/nonexistent", "-s", "/usr/sbin/nologin", "-c", f"made by {MARK}"]
+    _change_accounts("useradd", *options, DAEMON_USER)
 
 
 def remove_leftovers() -> None:
@@ -152,14 +164,6 @@ def pids_of_uid(uid: int) -> list[int]:
 
 def _alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
-
-
-def _has_user(name: str) -> bool:
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
 
 
 def _remove_account(name: str) -> None:
