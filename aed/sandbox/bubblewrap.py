@@ -80,7 +80,8 @@ def _strict(plan: Plan) -> list[str]:
         if not os.path.exists(path):
             raise Unavailable(f"the input {path} does not exist, or this account cannot reach it")
     words += _bind("--ro-bind", _real(plan.inputs))
-    return words + _bind("--bind", _real((plan.session_directory,)))
+    words += _bind("--bind", _real((plan.session_directory,)))
+    return [*words, "--remount-ro", "/"]
 
 
 def _private_tmp(plan: Plan) -> list[str]:

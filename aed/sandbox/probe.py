@@ -91,7 +91,7 @@ def _meaning(said: str) -> str:
         for name, forbidding, permitting in _SYSCTLS:
             if _sysctl(name) == forbidding:
                 return f"user namespaces are off ({name} = {forbidding}); turn them on with `sysctl {name}={permitting}` ({last})"
-        return f"user namespaces cannot be made here; in a container its seccomp policy must permit them ({last})"
+        return f"no more user namespaces can be made here; in a container, its seccomp policy and the depth of nesting must permit them ({last})"
     if "mount proc" in low:
         return f"/proc cannot be mounted, as in a container that masks parts of it (docker: --security-opt systempaths=unconfined) ({last})"
     return last

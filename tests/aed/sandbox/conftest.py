@@ -21,7 +21,7 @@ from aed.sandbox import filters
 from aed.sandbox.environment import build_environment
 from aed.sandbox.launch import launch
 from aed.sandbox.plan import Plan
-from tests.support.machine import TestAccount
+from tests.support.machine import TestAccount, pids_of_uid
 
 _numbers = itertools.count()
 
@@ -93,3 +93,15 @@ def run(plan: Plan, *, hook: Callable[[], None] | None = None) -> Outcome:
     read(out_read)
     reader.join()
     return Outcome(status=os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), out=texts[out_read], err=texts[err_read])
+
+
+def living(uid: int) -> list[int]:
+    """The account's processes that have not ended. An orphan that has is a matter between the kernel and process 1."""
+
+    def alive(pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except OSError:
+            return False
+
+    return [pid for pid in pids_of_uid(uid) if alive(pid)]

@@ -20,8 +20,8 @@ from aed.model import Account
 from aed.sandbox import processes
 from aed.sandbox.launch import launch
 from aed.sandbox.plan import PROFILES, Plan
-from tests.aed.sandbox.conftest import run
-from tests.support import machine, wait
+from tests.aed.sandbox.conftest import living, run
+from tests.support import wait
 
 pytestmark = pytest.mark.root
 Plans = Callable[..., Plan]
@@ -254,9 +254,9 @@ def test_nothing_is_left_of_a_session_that_is_killed(plan: Plans, person: Accoun
     with subprocess.Popen(_session(plan(profile, "sh", "-c", script), ""), stdout=subprocess.PIPE) as session:
         assert session.stdout is not None
         wait.readable(session.stdout.fileno(), "the worker's greeting")
-        assert machine.pids_of_uid(person.uid)
+        assert living(person.uid)
         session.kill()
-    wait.until(lambda: not machine.pids_of_uid(person.uid), "the end of every process of the account")
+    wait.until(lambda: not living(person.uid), "the end of every process of the account")
 
 
 @each_profile
@@ -269,7 +269,7 @@ def test_no_zombie_stays(plan: Plans, profile: str) -> None:
 
 def test_background_processes_end_with_the_command(plan: Plans, person: Account) -> None:
     assert run(plan("default", "sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & exit 0")).status == 0
-    wait.until(lambda: not machine.pids_of_uid(person.uid), "the end of the worker's background process")
+    wait.until(lambda: not living(person.uid), "the end of the worker's background process")
 
 
 def test_the_environment_is_not_on_a_command_line(plan: Plans) -> None:
