@@ -103,7 +103,10 @@ class _Login:
         self.groups = groups
         self.trust = trust
         self.where = self.target.name
-        self.trace = lambda text: trace(f"{self.where}: {text}")
+        self._say = trace
+
+    def trace(self, text: str) -> None:
+        self._say(f"{self.where}: {text}")
 
     def run(self) -> Session:
         if self.embedded:
@@ -193,11 +196,9 @@ class _Login:
                 client_nonce=nonce,
                 hellos=hellos,
             )
-            context = MechanismContext(
-                binding.encode(), self.target, local=local, batch=self.trust.batch, trace=self._noting(notes), ask=self._ask
-            )
+            context = MechanismContext(binding.encode(), self.target, local=local, batch=self.trust.batch, trace=self._noting(notes), ask=self._ask)
             offered = False
-            for what, steps in module.credentials(context):
+            for what, steps in module.credentials(context):  # type: ignore[arg-type]
                 offered = True
                 answer = self._attempt(channel.sock, wire, frames, mechanism, user, steps)
                 if isinstance(answer, Accept):
@@ -220,9 +221,7 @@ class _Login:
 
         return note
 
-    def _attempt(
-        self, sock: socket.socket, wire: Connection, frames: Iterator[Frame], mechanism: str, user: str, steps: ClientSteps
-    ) -> Accept | str:
+    def _attempt(self, sock: socket.socket, wire: Connection, frames: Iterator[Frame], mechanism: str, user: str, steps: ClientSteps) -> Accept | str:
         """One credential: the Accept, or what the node said to a proved identity ("" for nothing)."""
         data = next(steps)
         named = self.target.user is not None
@@ -235,8 +234,6 @@ class _Login:
                 except StopIteration:
                     answer = AuthAbort()
                 sock.sendall(wire.send(answer))
-                if isinstance(answer, AuthAbort):
-                    return ""
             elif isinstance(message, Accept):
                 return message
             elif isinstance(message, AuthFailed):

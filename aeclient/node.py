@@ -17,8 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WINDOW = 1 << 20
+WINDOW = 1 << 22
 RECORD = 16 * 1024
+READ_SIZE = 1 << 18
 JOIN_BELOW = 16 * 1024
 
 
@@ -55,7 +56,7 @@ class Node:
         self.silent = 0
         self.gone: str | None = None
         self._queue: list[bytes | memoryview] = []
-        self._buffer = memoryview(bytearray(1 << 17))
+        self._buffer = memoryview(bytearray(READ_SIZE))
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -99,23 +100,32 @@ class Node:
 
     def receive(self) -> Iterator[Frame | Piece]:
         """What has come. The end of the connection sets `gone`."""
-        for _ in range(64):
-            try:
-                size = self.sock.recv_into(self._buffer)
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return
-            except OSError as error:
-                self.lose(f"the connection broke: {error.strerror or error}")
-                return
-            if not size:
-                self.lose("the node closed the connection without a word")
-                return
+        size, why = self._fill()
+        if size:
             self.heard = True
             try:
                 yield from self.wire.receive(self._buffer[:size])
             except RemoteError as error:
-                self.lose(f"the node broke the protocol: {error}")
-                return
+                why = f"the node broke the protocol: {error}"
+        if why is not None:
+            self.lose(why)
+
+    def _fill(self) -> tuple[int, str | None]:
+        """Read TLS records into the buffer until there are no more or it is full: bytes, and why no more will come."""
+        size, room = 0, len(self._buffer)
+        try:
+            while size < room:
+                got = self.sock.recv_into(self._buffer[size:], room - size)
+                if not got:
+                    return size, "the node closed the connection without a word"
+                size += got
+                if got < RECORD and not self.sock.pending():
+                    break  # most likely all there is; the loop comes back if not
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return size, None
+        except OSError as error:
+            return size, f"the connection broke: {error.strerror or error}"
+        return size, None
 
     def lose(self, why: str) -> None:
         if self.gone is None:
@@ -124,5 +134,3 @@ class Node:
 
     def close(self) -> None:
         self.sock.close()
-
-

@@ -48,7 +48,7 @@ READ_SIZE = 1 << 18
 KEEPALIVE = 15.0
 KEEPALIVE_COUNT = 4
 ACK_DELAY = 0.02
-FORWARDED = {signal.SIGINT: "INT", signal.SIGTERM: "TERM", signal.SIGHUP: "HUP", signal.SIGQUIT: "QUIT", signal.SIGUSR1: "USR1", signal.SIGUSR2: "USR2"}
+FORWARDED = {signal.Signals[f"SIG{name}"]: name for name in ("INT", "TERM", "HUP", "QUIT", "USR1", "USR2")}
 
 
 class Order:
@@ -98,6 +98,7 @@ class Run:
         self.unacked: set[int] = set()
         self.first_failure: int | None = None
         self.input_open = False
+        self.input = memoryview(bytearray(READ_SIZE))
         self.interrupts = 0
         for worker in self.workers.values():
             prefix = f"[{worker.number}] ".encode()
@@ -367,11 +368,12 @@ class Run:
     def _on_input(self, _: int) -> None:
         worker = self.workers[0]
         try:
-            data = os.read(0, min(READ_SIZE, worker.stdin.room))
+            # One buffer for all: nothing of the last read is waiting any more, or we would not be called.
+            size = os.readv(0, [self.input[: worker.stdin.room]])
         except OSError:
-            data = b""
-        if data:
-            worker.node.send_data(stdio(0), worker.stdin, data)
+            size = 0
+        if size:
+            worker.node.send_data(stdio(0), worker.stdin, self.input[:size])
         else:
             self._close_input(worker)
 

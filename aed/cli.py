@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import hashlib
 import os
 import socket
@@ -29,11 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.check:
             return check(options)
-        config = read_config(options)
-        if options.print_config:
-            print(dump(config), end="")
-            return 0
-        return serve(config, embedded=options.embedded, inetd=options.inetd, announce=options.announce_fd)
+        with tempfile.TemporaryDirectory(prefix="aed-") if options.embedded else contextlib.nullcontext("") as options.directory:
+            config = read_config(options)
+            if options.print_config:
+                print(dump(config), end="")
+                return 0
+            return serve(config, embedded=options.embedded, inetd=options.inetd, announce=options.announce_fd)
     except AedError as error:
         for line in str(error).splitlines():
             print(f"aed: {line}", file=sys.stderr)
@@ -66,7 +68,7 @@ def read_config(options: argparse.Namespace) -> Config:
     """The configuration in force. Raises `Misconfigured`."""
     overrides = dict(split_override(text) for text in options.overrides)
     if options.embedded:
-        return load(None, mechanism_options(EMBEDDED_MECHANISMS), embedded_values() | overrides, "embedded")
+        return load(None, mechanism_options(EMBEDDED_MECHANISMS), embedded_values(options.directory) | overrides, "embedded")
     extra = mechanism_options(mechanisms_named(options.file))
     config = load(options.file, extra, overrides)
     if os.geteuid() != 0:
@@ -92,9 +94,8 @@ def user_values() -> Mapping[str, str]:
     }
 
 
-def embedded_values() -> dict[str, object]:
+def embedded_values(directory: str) -> dict[str, object]:
     """The embedded node's: nothing that lasts but the audit record, and that only where the home can be written."""
-    directory = tempfile.mkdtemp(prefix="aed-")
     audit = user_values()["audit.destination"]
     try:
         os.makedirs(os.path.dirname(audit.removeprefix("file:")), mode=0o700, exist_ok=True)

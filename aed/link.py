@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
 from struct import error as StructError
@@ -29,6 +30,7 @@ LOST = ord("L")  # text: why the connection is ending, for the audit record
 FILLED = ord("F")  # channel, offset: the client's bytes below are in the incoming ring
 ACKED = ord("A")  # channel, offset: the client has the outgoing bytes below
 # both ways
+POSITIONS = frozenset(b"PCFAEZ")  # a record that begins with one of these holds positions only
 MESSAGE = ord("M")  # code, channel, encoded fields of a wire message
 ENDED = ord("E")  # channel, offset: the stream ends there
 RESET = ord("Z")  # channel, 0: nobody reads this stream any more
@@ -61,6 +63,7 @@ class Link:
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
         self._queue: list[bytes] = []
+        self._positions = bytearray()
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -70,10 +73,23 @@ class Link:
         """Records that the socket has not taken yet."""
         return len(self._queue)
 
+    def note(self, kind: int, channel: int, offset: int) -> None:
+        """A position, which goes out with the next record or `flush`: one wake-up of the other side for all that happened in a turn."""
+        self._positions += POSITION.pack(kind, channel, offset)
+        if len(self._positions) > MAX_RECORD // 2:
+            self._send_positions()
+
+    def _send_positions(self) -> None:
+        if self._positions:
+            record = bytes(self._positions)
+            self._positions.clear()
+            self.send(record)
+
     def send(self, record: bytes, descriptors: tuple[int, ...] = ()) -> None:
         """Send or queue a record. One with descriptors must go at once: `BlockingIOError` if it cannot. `BrokenPipeError` if the peer is gone."""
         if len(record) > MAX_RECORD:
             raise LocalError(f"a record of {len(record)} bytes is over {MAX_RECORD}")
+        self._send_positions()
         if descriptors:
             if self._queue:
                 raise BlockingIOError("the link is full")
@@ -89,7 +105,8 @@ class Link:
             self._queue.append(record)
 
     def flush(self) -> bool:
-        """Send what is queued; True when nothing is left."""
+        """Send positions and what is queued; True when nothing is left."""
+        self._send_positions()
         while self._queue:
             try:
                 self.sock.send(self._queue[0])
@@ -124,13 +141,12 @@ def position(kind: int, channel: int, offset: int) -> bytes:
     return POSITION.pack(kind, channel, offset)
 
 
-def parse_position(record: bytes) -> tuple[int, int]:
-    """Channel and offset. Raises `RemoteError`."""
+def parse_positions(record: bytes) -> Iterator[tuple[int, int, int]]:
+    """Kind, channel and offset of each position in a record: one record may carry several. Raises `RemoteError`."""
     try:
-        _, channel, offset = POSITION.unpack(record)
+        return POSITION.iter_unpack(record)
     except StructError:
         raise RemoteError("a position record of a wrong size") from None
-    return channel, offset
 
 
 def message(code: int, channel: int, payload: bytes) -> bytes:

@@ -250,7 +250,7 @@ class Listener:
         shutil.rmtree(os.path.join(nodes.session_root(self.node.config), child.session), ignore_errors=True)
 
     def _kill_orphans(self) -> None:
-        """We are the subreaper: what was below a session that was killed is our child now, and nobody else's. Nets and checkers are not of that kind."""
+        """We are the subreaper: what was below a session that was killed is our child now. Nets and checkers are not of that kind."""
         while True:
             strangers = [pid for pid in own_children() if pid not in self.children and pid != self.zygote_pid and not is_carrier(pid)]
             if self.renewal is not None:
@@ -335,11 +335,9 @@ def bind(node: Node) -> list[socket.socket]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         sock.bind(path)
-        os.chmod(path, 0o666)
+        os.chmod(path, 0o666)  # noqa: S103  everybody may connect; the kernel says who it is
         sock.listen(BACKLOG)
     except OSError as error:
         raise Unavailable(f"cannot listen on {path}: {error.strerror}: name another path in `local_socket`") from None
     sockets.append(sock)
     return sockets
-
-

@@ -41,12 +41,15 @@ from aed.wire.messages import (
 )
 
 RECORD = 16 * 1024
-READS_PER_TURN = 64
+READ_SIZE = 8 * RECORD
+READS_PER_TURN = 16
 MAX_QUEUE = 256
+BULK = 4096
 ACK_DELAY = 0.02
 FLUSH_TIME = 5.0
 LINGER_TIME = 2.0
 CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+PARTIAL_WRITE = 0x1  # SSL_MODE_ENABLE_PARTIAL_WRITE of <openssl/ssl.h>, which pyOpenSSL sets but does not name
 EXPORTER_LABEL = b"EXPORTER-Channel-Binding"  # RFC 9266
 
 
@@ -57,6 +60,7 @@ def tls_context(chain: list[str], key: str) -> SSL.Context:
     context.set_tls13_ciphersuites(CIPHERS)
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_COMPRESSION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.clear_mode(PARTIAL_WRITE)  # one call for a whole frame instead of one for each 16 KiB
     certificates = [crypto.load_certificate(crypto.FILETYPE_PEM, pem.encode()) for pem in chain]
     context.use_certificate(certificates[0])
     for extra in certificates[1:]:
@@ -100,7 +104,8 @@ class Net:
         self.lingering = False
         self.heard = False
         self.silent = 0
-        self.buffer = memoryview(bytearray(RECORD))
+        self.bulk = False
+        self.buffer = memoryview(bytearray(READ_SIZE + RECORD))
         self.control: deque[bytes] = deque()
         self.sending: deque[memoryview | bytes] = deque()
         self.workers: dict[int, WorkerStreams] = {}
@@ -130,6 +135,7 @@ class Net:
             self.lost(f"the connection broke: {describe(error)}")
         finally:
             self._tell_filled()
+            self._flush_link()
 
     def _read(self) -> None:
         if self.lingering:
@@ -143,17 +149,32 @@ class Net:
             if self.link.backlog > MAX_QUEUE or len(self.control) > MAX_QUEUE:
                 self.reactor.removeReader(self.tls_side)
                 return
-            try:
-                size = self.tls.recv_into(self.buffer, RECORD)
-            except SSL.WantReadError:
-                return
-            self.heard = True
+            size = self._fill()
             for item in self.wire.receive(self.buffer[:size]):
                 if isinstance(item, Piece):
                     self._on_piece(item)
                 else:
                     self._on_frame(item)
+            if size < READ_SIZE:
+                return
         self.reactor.callLater(0, self.on_network)
+
+    def _fill(self) -> int:
+        """Read TLS records into the buffer until there are no more, or no room for another."""
+        size = 0
+        try:
+            while size < READ_SIZE:
+                got = self.tls.recv_into(self.buffer[size:], RECORD)
+                size += got
+                if got < RECORD and not self.tls.pending():
+                    break  # most likely all there is; asking in vain costs more than the reactor's next call
+        except SSL.WantReadError:
+            pass
+        except (SSL.Error, OSError):
+            if not size:
+                raise
+        self.heard = self.heard or size > 0
+        return size
 
     def _handshake(self) -> bool:
         try:
@@ -201,7 +222,7 @@ class Net:
                 return
             stream.receiving.on_end(End.decode(frame.payload).offset)
             self._tell_filled()
-            self._tell(records.position(records.ENDED, frame.channel, stream.receiving.received))
+            self.link.note(records.ENDED, frame.channel, stream.receiving.received)
         elif kind is Reset:
             out = self.outbound.get(frame.channel)
             if out is None:
@@ -210,7 +231,7 @@ class Net:
             Reset.decode(frame.payload)
             out.drop()
             self._offer(out)
-            self._tell(records.position(records.RESET, frame.channel, 0))
+            self.link.note(records.RESET, frame.channel, 0)
         else:
             self._tell_filled()
             self._tell(records.message(kind.code, frame.channel, frame.payload))
@@ -227,61 +248,73 @@ class Net:
         news = ack.offset > out.sending.acked
         out.sending.on_ack(ack)
         if news:
-            self._tell(records.position(records.ACKED, out.channel, ack.offset))
+            self.link.note(records.ACKED, out.channel, ack.offset)
         self._offer(out)
         self.write()
         self._forget_if_done(out.worker)
 
     def _tell_filled(self) -> None:
         for stream in self.filled:
-            self._tell(records.position(records.FILLED, stream.channel, stream.receiving.received))
+            self.link.note(records.FILLED, stream.channel, stream.receiving.received)
         if self.filled:
             self.filled.clear()
             self._acks_soon()
 
+    def _flush_link(self) -> None:
+        """All that this turn brought goes to the session at once."""
+        try:
+            if self.link.flush():
+                return
+        except OSError:
+            return
+        self.reactor.addWriter(self.link_side)
+
     # The session's side.
 
     def on_link(self) -> None:
+        """One record a turn while a person types: the reactor comes back for the next, which costs less than asking in vain. When bytes come in bulk,
+        all records there are, so that the frames grow with the load."""
         try:
-            for _ in range(READS_PER_TURN):
-                received = self.link.receive()
-                if received is None:
-                    break
+            received = self.link.receive()
+            while received is not None:
                 self._on_record(*received)
+                received = self.link.receive() if self.bulk else None
         except (EOFError, OSError):
             self.say_goodbye(Fault.LOCAL, "session-lost", "the session on the node ended without a word: ask the node's administrator for its log")
         self.write()
+        self._flush_link()
 
     def _on_record(self, record: bytes, descriptors: list[int]) -> None:
         kind = record[0]
-        if kind == records.PRODUCED:
-            channel, offset = records.parse_position(record)
-            out = self.outbound.get(channel)
-            if out is not None and not out.dropped:
-                out.produced = offset
-                self._offer(out)
-        elif kind == records.CONSUMED:
-            channel, offset = records.parse_position(record)
-            stream = self.inbound.get(channel)
-            if stream is not None:
-                stream.consumed = offset
-                self._acks_soon()
+        if kind in records.POSITIONS:
+            for position in records.parse_positions(record):
+                self._on_position(*position)
         elif kind == records.MESSAGE:
             self._pass_on(*records.parse_message(record))
-        elif kind == records.ENDED:
-            channel, offset = records.parse_position(record)
-            out = self.outbound.get(channel)
-            if out is not None and not out.dropped:
-                out.produced = out.end = offset
-                self._offer(out)
-        elif kind == records.RESET:
-            channel, _ = records.parse_position(record)
-            if channel in self.inbound:
-                self._queue(Reset(), channel)
         elif kind == records.OPEN:
             self._open(record, descriptors)
         elif kind == records.CLOSE:
             self.close()
+
+    def _on_position(self, kind: int, channel: int, offset: int) -> None:
+        if kind == records.CONSUMED or kind == records.RESET:
+            stream = self.inbound.get(channel)
+            if stream is None:
+                return
+            if kind == records.CONSUMED:
+                stream.consumed = offset
+                self._acks_soon()
+            else:
+                self._queue(Reset(), channel)
+        else:
+            out = self.outbound.get(channel)
+            if out is None or out.dropped:
+                return
+            self.bulk = offset - out.sending.sent >= BULK
+            out.produced = offset
+            if kind == records.ENDED:
+                out.end = offset
+            self._offer(out)
 
     def _pass_on(self, code: int, channel: int, payload: bytes) -> None:
         self.control.append(self.wire.send_payload(code, channel, payload))

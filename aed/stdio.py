@@ -15,10 +15,7 @@ CHUNK = 256 * 1024
 
 def connection() -> socket.socket:
     """The client's connection. Descriptors 0 and 1 then point to /dev/null, so that nothing is written into it by accident."""
-    if stat.S_ISSOCK(os.fstat(0).st_mode):
-        sock = socket.socket(fileno=os.dup(0))
-    else:
-        sock = _pumped(os.dup(0), os.dup(1))
+    sock = socket.socket(fileno=os.dup(0)) if stat.S_ISSOCK(os.fstat(0).st_mode) else _pumped(os.dup(0), os.dup(1))
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)

@@ -29,7 +29,7 @@ def become(user: str) -> None:
     """Drop to the system user of the daemon, where we are root."""
     if os.getuid() == 0 and user != "root":
         entry = pwd.getpwnam(user)
-        privilege.drop_to(Account(name=user, uid=entry.pw_uid, gid=entry.pw_gid, groups=(entry.pw_gid,), home="/", shell="/usr/sbin/nologin"))
+        privilege.drop_to(Account(name=user, uid=entry.pw_uid, gid=entry.pw_gid, groups=(entry.pw_gid,), home="/", shell=""))
     privilege.set_undumpable()
 
 

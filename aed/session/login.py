@@ -193,7 +193,7 @@ class Login:
             elif isinstance(step, ReadUserFiles):
                 result, reasons = user_files.read(step)
                 if reasons:
-                    facts["files"] = reasons
+                    facts["files"] = [*already, *reasons] if isinstance(already := facts.get("files"), list) else reasons
         raise Declined(f"the mechanism took more than {MAX_STEPS} steps")
 
     def _challenge(self, step: Challenge) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import selectors
 import signal
 import sys
 import time
@@ -24,6 +23,7 @@ from aed.sandbox.signals import end_descendants
 from aed.session.context import Node, Peer
 from aed.session.door import open_door
 from aed.session.login import Login, Over
+from aed.session.loop import READ, WRITE, Loop
 from aed.session.monitor import GRANTED, Monitor
 from aed.session.policy import max_workers, plan_worker, profiles
 from aed.session.workers import Worker, exit_word
@@ -31,7 +31,7 @@ from aed.wire.messages import Accept, Exited, Fault, Goodbye, Message, NotStarte
 
 HANGUP_TIME = 2.0
 """Seconds between SIGHUP and SIGKILL when the connection is gone."""
-SIGNALS = {name: signal.Signals[f"SIG{name}"] for name in ["HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "ALRM", "CONT", "STOP", "TSTP", "WINCH"]}
+SIGNALS = {name: signal.Signals[f"SIG{name}"] for name in ["HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "ALRM", "CONT", "STOP"]}
 SMALL_RING = 64 * 1024
 
 
@@ -46,30 +46,15 @@ class Session:
         self.audit = node.audit.for_session(grant.session)
         self.directory = directory
         self.private = os.path.join(directory, "private")
-        self.selector = selectors.EpollSelector()
+        self.loop = Loop()
         self.workers: dict[int, Worker] = {}
         self.alive = 0
         self.highest = -1
         self.ended_by: str | None = None
         self.kill_at: float | None = None
+        self.waiting = False
         size = node.config["streams.ring_size"]
         self.rings = Rings(stdin=size, stdout=size, stderr=min(size, 4 * SMALL_RING), to_worker=size, from_worker=size)
-
-    # What workers need of the loop.
-
-    def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
-        self.selector.register(fd, events, callback)
-
-    def forget(self, fd: int) -> None:
-        with contextlib.suppress(KeyError):
-            self.selector.unregister(fd)
-
-    def tell(self, record: bytes) -> None:
-        """Send a record to net; one that it does not take now waits, for net's death is noticed by reading."""
-        with contextlib.suppress(OSError):
-            self.link.send(record)
-        if self.link.backlog:
-            self.selector.modify(self.link, selectors.EVENT_READ | selectors.EVENT_WRITE, self._on_link)
 
     def worker_ended(self, worker: Worker, report: Exited) -> None:
         self.alive -= 1
@@ -82,7 +67,9 @@ class Session:
     # The loop.
 
     def send(self, message: Message) -> None:
-        self.tell(records.message(message.code, 0, message.encode()))
+        """To the client, by way of net; that net is gone is noticed by reading."""
+        with contextlib.suppress(OSError):
+            self.link.send(records.message(message.code, 0, message.encode()))
 
     def record(self, event: str, **facts: Any) -> None:
         """A record after the login; the work goes on without it, but says so in the daemon's log."""
@@ -93,59 +80,62 @@ class Session:
 
     def run(self) -> None:
         """Until the connection ends and no worker is left."""
-        self.selector.register(self.link, selectors.EVENT_READ, self._on_link)
+        self.loop.watch(self.link.fileno(), READ, self._on_link)
         while self.ended_by is None or self.alive:
-            wait = None if self.kill_at is None else max(0.0, self.kill_at - time.monotonic())
-            for key, events in self.selector.select(wait):
-                # A callback may have ended what a later event of this round is about.
-                if self.selector.get_map().get(key.fd) is key:
-                    key.data(events)
+            self.loop.turn(None if self.kill_at is None else max(0.0, self.kill_at - time.monotonic()))
+            self._flush()
             if self.kill_at is not None and time.monotonic() >= self.kill_at:
                 self.kill_at = None
                 for worker in self.workers.values():
                     worker.kill()
 
-    def _on_link(self, events: int) -> None:
-        if events & selectors.EVENT_WRITE:
-            with contextlib.suppress(OSError):
-                if self.link.flush():
-                    self.selector.modify(self.link, selectors.EVENT_READ, self._on_link)
+    def _flush(self) -> None:
+        """All that this turn brought goes to net at once."""
+        if self.ended_by is not None:
+            return
+        with contextlib.suppress(OSError):
+            waiting = not self.link.flush()
+            if waiting != self.waiting:
+                self.waiting = waiting
+                self.loop.watch(self.link.fileno(), READ | WRITE * waiting, self._on_link)
+
+    def _on_link(self, _: int) -> None:
+        """One record a turn: epoll comes back for the next, which costs less than asking in vain."""
         try:
-            while (received := self.link.receive()) is not None:
+            received = self.link.receive()
+            if received is not None:
                 record, descriptors = received
                 for descriptor in descriptors:
                     os.close(descriptor)
-                if not self._on_record(record):
-                    return
+                self._on_record(record)
         except (EOFError, OSError):
             self.hang_up("connection lost")
         except RemoteError as error:
             self.send(Goodbye(fault=Fault.REMOTE, reason="protocol", text=str(error)))
             self.hang_up(f"protocol: {error}")
 
-    def _on_record(self, record: bytes) -> bool:
+    def _on_record(self, record: bytes) -> None:
         kind = record[0]
-        if kind == records.MESSAGE:
+        if kind in records.POSITIONS:
+            for position in records.parse_positions(record):
+                self._on_position(*position)
+        elif kind == records.MESSAGE:
             self._on_message(self.monitor.admit(*records.parse_message(record)))
-        elif kind in (records.ACKED, records.FILLED, records.ENDED, records.RESET):
-            channel, offset = records.parse_position(record)
-            worker = self.workers.get(channel // 4)
-            if worker is None or channel not in (*worker.outgoing, *worker.incoming):
-                if channel // 4 > self.highest:
-                    raise RemoteError(f"net speaks of channel {channel}, which never was")
-            elif kind == records.ACKED:
-                worker.on_acked(channel, offset)
-            elif kind == records.FILLED:
-                worker.on_filled(channel, offset)
-            elif kind == records.ENDED:
-                worker.on_ended(channel, offset)
-            else:
-                worker.on_reset(channel)
         elif kind == records.LOST:
             self.hang_up(record[1:].decode(errors="replace"))
         else:
             raise RemoteError(f"net sent record {kind:#x} after the login")
-        return self.ended_by is None
+
+    def _on_position(self, kind: int, channel: int, offset: int) -> None:
+        worker = self.workers.get(channel // 4)
+        if worker is None or worker.released:
+            if channel // 4 > self.highest:
+                raise RemoteError(f"net speaks of channel {channel}, which never was")
+            return  # a late word about a worker that has ended
+        action = worker.actions.get(kind)
+        if action is None:
+            raise RemoteError(f"net sent position {kind:#x}, which is the session's to send")
+        action(channel, offset)
 
     def _on_message(self, message: Message) -> None:
         if isinstance(message, Start):
@@ -189,10 +179,10 @@ class Session:
         if self.ended_by is not None:
             return
         self.ended_by = why
-        self.forget(self.link.fileno())
+        self.loop.forget(self.link.fileno())
         for worker in list(self.workers.values()):
             for channel in list(worker.outgoing):
-                worker.on_reset(channel)
+                worker.on_reset(channel, 0)
             worker.signal(signal.SIGHUP)
         self.kill_at = time.monotonic() + HANGUP_TIME
 
@@ -263,5 +253,3 @@ def end_without_login(node: Node, peer: Peer, login: Login, reason: str, text: s
         login.audit.record("no_login", peer=peer.address, reason=reason)
     except Unavailable as error:
         print(f"aed-session {login.session}: not recorded: {error}", file=sys.stderr)
-
-

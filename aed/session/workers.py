@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import selectors
 import signal
 import socket
 import time
@@ -23,23 +22,18 @@ from aed.sandbox.launch import launch
 from aed.sandbox.plan import Plan
 from aed.sandbox.signals import signal_worker
 from aed.session.door import Framing
+from aed.session.loop import READ, WRITE, Callback, Loop
 from aed.session.streams import Incoming, Outgoing
 from aed.wire.messages import Exited, messages, stderr, stdio
 
 PIPE_SIZE = 256 * 1024
-READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
-class Loop(Protocol):
-    """What a worker needs of the session's loop."""
+class Owner(Protocol):
+    """What a worker needs of its session."""
 
     link: Link
-
-    def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None: ...
-
-    def forget(self, fd: int) -> None: ...
-
-    def tell(self, record: bytes) -> None: ...
+    loop: Loop
 
     def worker_ended(self, worker: Worker, report: Exited) -> None: ...
 
@@ -49,7 +43,7 @@ class Loop(Protocol):
 class Pipe:
     """A descriptor of ours and what it is watched for."""
 
-    def __init__(self, loop: Loop, fd: int, callback: Callable[[int], None]) -> None:
+    def __init__(self, loop: Loop, fd: int, callback: Callback) -> None:
         self.loop = loop
         self.fd = fd
         self.events = 0
@@ -59,9 +53,7 @@ class Pipe:
         """Be called for `events`, or not at all."""
         if self.fd < 0 or events == self.events:
             return
-        self.loop.forget(self.fd)
-        if events:
-            self.loop.watch(self.fd, events, self.callback)
+        self.loop.watch(self.fd, events, self.callback)
         self.events = events
 
     def close(self) -> None:
@@ -74,14 +66,15 @@ class Pipe:
 class Worker:
     """A started worker. Everything is released when it has ended and the client has all its output."""
 
-    def __init__(self, loop: Loop, number: int, plan: Plan, *, rings: Rings, window: int, stdin: bool, door: socket.socket) -> None:
+    def __init__(self, owner: Owner, number: int, plan: Plan, *, rings: Rings, window: int, stdin: bool, door: socket.socket) -> None:
         """Raises `Unavailable` or OSError if it could not be started; nothing is left then but `door`, which stays the caller's."""
-        self.loop = loop
+        self.owner = owner
         self.number = number
         self.account = plan.account
         self.door: socket.socket | None = None
         self.started = time.monotonic()
         self.exited = False
+        self.released = False
         arena_fd, self.arena = ring.create(rings.sizes())
         try:
             self.pid = self._launch(plan, stdin=stdin)
@@ -90,7 +83,7 @@ class Worker:
             self.arena.close()
             raise
         self.door = door
-        loop.link.send(records.opening(number, window, rings), (arena_fd,))
+        owner.link.send(records.opening(number, window, rings), (arena_fd,))
         os.close(arena_fd)
         self._connect_streams()
 
@@ -128,6 +121,7 @@ class Worker:
         return pid
 
     def _connect_streams(self) -> None:
+        loop = self.owner.loop
         stdin_ring, stdout_ring, stderr_ring, down_ring, up_ring = self.arena.rings
         io, err, msg = stdio(self.number), stderr(self.number), messages(self.number)
         self.stdin = Incoming(stdin_ring, self._teller(records.CONSUMED, io))
@@ -138,20 +132,21 @@ class Worker:
         self.up_framing, self.down_framing = Framing(), Framing()
         self.outgoing = {io: self.stdout, err: self.stderr, msg: self.up}
         self.incoming = {io: self.stdin, msg: self.down}
-        self.in_pipe = Pipe(self.loop, self.in_fd, lambda _: self._pump_stdin())
-        self.out_pipe = Pipe(self.loop, self.out_fd, lambda _: self._pump(self.out_pipe, self.stdout))
-        self.err_pipe = Pipe(self.loop, self.err_fd, lambda _: self._pump(self.err_pipe, self.stderr))
-        self.talk = Pipe(self.loop, -1, self._on_talk)
+        self.actions = {records.ACKED: self.on_acked, records.FILLED: self.on_filled, records.ENDED: self.on_ended, records.RESET: self.on_reset}
+        self.in_pipe = Pipe(loop, self.in_fd, lambda _: self._pump_stdin())
+        self.out_pipe = Pipe(loop, self.out_fd, lambda _: self._pump(self.out_pipe, self.stdout))
+        self.err_pipe = Pipe(loop, self.err_fd, lambda _: self._pump(self.err_pipe, self.stderr))
+        self.talk = Pipe(loop, -1, self._on_talk)
         assert self.door is not None
-        self.door_pipe = Pipe(self.loop, self.door.fileno(), lambda _: self._admit())
+        self.door_pipe = Pipe(loop, self.door.fileno(), lambda _: self._admit())
         self.pidfd = os.pidfd_open(self.pid)
-        self.pid_pipe = Pipe(self.loop, self.pidfd, lambda _: self._on_exit())
+        self.pid_pipe = Pipe(loop, self.pidfd, lambda _: self._on_exit())
         for pipe in (self.out_pipe, self.err_pipe, self.door_pipe, self.pid_pipe):
             pipe.want(READ)
 
     def _teller(self, kind: int, channel: int) -> Callable[[int], None]:
-        tell = self.loop.tell
-        return lambda offset: tell(records.position(kind, channel, offset))
+        note = self.owner.link.note
+        return lambda offset: note(kind, channel, offset)
 
     # Output and input.
 
@@ -175,7 +170,7 @@ class Worker:
         except BrokenPipeError:
             self.in_pipe.close()
             self.stdin.discard()
-            self.loop.tell(records.position(records.RESET, stdio(self.number), 0))
+            self.owner.link.note(records.RESET, stdio(self.number), 0)
             return
         if self.stdin.at_end:
             self.in_pipe.close()
@@ -185,12 +180,14 @@ class Worker:
     # Net's reports.
 
     def on_acked(self, channel: int, offset: int) -> None:
-        stream = self.outgoing[channel]
+        stream = self.outgoing.get(channel)
+        if stream is None:
+            raise RemoteError(f"net acknowledged channel {channel}, which goes the other way")
         stream.on_acked(offset)
         self._resume(stream)
         self._release_if_done()
 
-    def on_reset(self, channel: int) -> None:
+    def on_reset(self, channel: int, _: int) -> None:
         """The client reads this stream no more: the worker's next write fails, as with a broken pipe."""
         stream = self.outgoing.get(channel)
         if stream is None:
@@ -255,7 +252,7 @@ class Worker:
         self.talk.want(wanted)
 
     def _on_talk(self, events: int) -> None:
-        if events & READ or not events & WRITE:
+        if events & ~WRITE:
             self._pump_up()
         if events & WRITE:
             self._pump_down()
@@ -341,16 +338,17 @@ class Worker:
         self._admit()  # a program that connected, wrote and ended before we looked
         if self.talk.fd < 0:
             self._end_talk()
-        self.loop.worker_ended(self, report)
+        self.owner.worker_ended(self, report)
         self._release_if_done()
 
     def _release_if_done(self) -> None:
-        if self.exited and self.stdout.delivered and self.stderr.delivered and self.up.delivered:
+        if self.exited and not self.released and self.stdout.delivered and self.stderr.delivered and self.up.delivered:
             self.release()
-            self.loop.worker_finished(self)
+            self.owner.worker_finished(self)
 
     def release(self) -> None:
         """Let go of descriptors and memory."""
+        self.released = True
         for pipe in (self.in_pipe, self.out_pipe, self.err_pipe, self.talk, self.pid_pipe):
             pipe.close()
         if self.door is not None:

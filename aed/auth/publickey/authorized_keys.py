@@ -19,7 +19,8 @@ MAX_ENVIRONMENT = 64
 MAX_REASONS = 4
 
 _FLAG = re.compile(r"(no-)?(pty|port-forwarding|agent-forwarding|x11-forwarding|user-rc|touch-required)", re.IGNORECASE)
-_VALUED = re.compile(r'([A-Za-z0-9-]+)="((?:\\"|[^"])*)"')  # Only \" is an escape, as in sshd.
+# Only \" is an escape, as in sshd. The three ways exclude each other: a backtrack could take an escaped quote for the closing one.
+_VALUED = re.compile(r'([A-Za-z0-9-]+)="((?:\\"|[^"\\]|\\(?!"))*)"')
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _EXPIRY = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})(?:([0-9]{2})([0-9]{2})([0-9]{2})?)?(Z?)")
 
