@@ -227,7 +227,8 @@ def test_a_filter_stays_through_exec_and_adds_up(compiled: dict[str, bytes]) -> 
 
 
 def test_only_the_helper_loads_libseccomp(compiled: dict[str, bytes]) -> None:
-    program = "from aed.sandbox import filters; filters.compile_all(); print('seccomp' in open('/proc/self/maps').read(), 'pyseccomp' in __import__('sys').modules)"
+    program = "import sys; from aed.sandbox import filters; filters.compile_all()\n"
+    program += "print('seccomp' in open('/proc/self/maps').read(), 'pyseccomp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=True).stdout == "False False\n"
 
 
