@@ -8,6 +8,7 @@ Must not live here: what a message means (its docstring and PROTOCOL.md's prose)
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -49,7 +50,7 @@ def table() -> str:
 
 def fields(kind: type[Message]) -> str:
     """The fields in order, with their types as PROTOCOL.md names them."""
-    kinds = kind.__dict__.get("__annotations__", {})
+    kinds = inspect.get_annotations(kind)
     named = {name: f"list of {form[6:-6]}" if form.startswith("tuple[") else form for name, form in kinds.items()}
     return ", ".join(f"{name}: {form}" for name, form in named.items()) or "none"
 
@@ -68,14 +69,14 @@ def drawn(text: str) -> str:
     return put(put(text, "states", diagram()), "messages", table())
 
 
-def main(arguments: list[str]) -> int:
-    text = DOCUMENT.read_text()
+def main(arguments: list[str], document: Path = DOCUMENT) -> int:
+    text = document.read_text()
     wanted = drawn(text)
     if arguments == ["--check"]:
         if text != wanted:
             print(f"{DOCUMENT.name} is not what the code says: run python tools/draw_states.py", file=sys.stderr)
         return text != wanted
-    DOCUMENT.write_text(wanted)
+    document.write_text(wanted)
     return 0
 
 
