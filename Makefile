@@ -6,7 +6,7 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 
 # What the two README commands do, on real data, on a node of your own.
-DEMO = $(PY) -m aeclient.cli --group higgs --workers 2 --master examples/dimuon_master.py -- $(PY) examples/dimuon.py
+DEMO = $(PY) -m aeclient.cli --group higgs --workers 2 --master '$(PY) examples/dimuon.py --master' -- $(CURDIR)/$(PY) $(CURDIR)/examples/dimuon.py
 TEST_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
