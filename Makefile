@@ -22,10 +22,10 @@ demo: .venv/.has-daemon .venv/.has-demo ## dimuon spectrum from two sandboxed wo
 	@mkdir -p out
 	$(DEMO)
 
-test: .venv/.has-daemon .venv/.has-test programs ## all tests but the site ones; unprivileged: what can run, and the names of what was left out
-	$(PY) -m pytest -m "not site" $(TEST_ARGS)
+test: .venv/.has-daemon .venv/.has-demo .venv/.has-test programs ## all tests but the site ones; unprivileged: what can run, and the names of what was left out
+	$(PY) -m pytest -m "not site" --continue-on-collection-errors $(TEST_ARGS)
 
-test-site: .venv/.has-daemon .venv/.has-test programs ## what needs a whole site: KDCs, VOMS, systemd trees, long faults
+test-site: .venv/.has-daemon .venv/.has-demo .venv/.has-test programs ## what needs a whole site: KDCs, VOMS, systemd trees, long faults
 	@if grep -rqs --include='test_*.py' -e 'mark\.site' tests; then \
 	    echo '$(PY) -m pytest -m site $(TEST_ARGS)'; $(PY) -m pytest -m site $(TEST_ARGS); \
 	else echo "make test-site: nothing yet"; fi
