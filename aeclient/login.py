@@ -37,9 +37,11 @@ from aed.wire.states import CLIENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
     from aeclient.target import Target
+    from aeclient.transport import Stream
     from aed.interfaces import ClientSteps
 
 VERSIONS = (1,)
@@ -80,7 +82,7 @@ class MechanismContext:
 class Session:
     """An authenticated connection to one node, still blocking."""
 
-    def __init__(self, target: Target, sock: socket.socket, wire: Connection, accept: Accept, node: str) -> None:
+    def __init__(self, target: Target, sock: ssl.SSLSocket, wire: Connection, accept: Accept, node: str) -> None:
         self.target = target
         self.sock = sock
         self.wire = wire
@@ -88,10 +90,10 @@ class Session:
         self.node = node
 
 
-def login(target: Target | None, groups: tuple[str, ...], trust: Trust, trace: Callable[[str], None]) -> Session:
-    """Connect and authenticate; `target` None is the embedded node. Raises `Unavailable`, `Denied`, `Misconfigured` or `RemoteError`, each with a
+def login(target: Target | None, stream: Stream, groups: tuple[str, ...], trust: Trust, trace: Callable[[str], None]) -> Session:
+    """Authenticate over `stream` to `target` (None: the embedded node). Raises `Unavailable`, `Denied`, `Misconfigured` or `RemoteError`, each with a
     sentence that says what to do."""
-    return _Login(target, groups, trust, trace).run()
+    return _Login(target, groups, trust, trace).run(stream)
 
 
 class _Login:
@@ -108,13 +110,12 @@ class _Login:
     def trace(self, text: str) -> None:
         self._say(f"{self.where}: {text}")
 
-    def run(self) -> Session:
+    def run(self, stream: Stream) -> Session:
+        raw = stream.sock
         if self.embedded:
-            raw, identity = transport.embedded()
-            return self._converse(tls.connect(raw, pinned=identity), local=True)
+            return self._converse(tls.connect(raw, pinned=stream.identity()), local=True)
         name = known_nodes.name_of(self.target)
         pinned = known_nodes.lookup(name)
-        raw = transport.open_stream(self.target)
         self.trace("connected" if self.target.via is None else f"connected through {self.target.command()}")
         if pinned is None and self.trust.ca is None:
             pinned = self._first_use(name, raw)

@@ -48,8 +48,31 @@ def run_command(words: list[str]) -> socket.socket:
     return ours
 
 
-def embedded() -> tuple[socket.socket, bytes]:
-    """Start a node for this user alone; its socket and its identity certificate (DER). Raises `Unavailable` with the reason."""
+class Stream:
+    """A connection under way. `identity` waits for an embedded node to say what it is (DER); other nodes are known otherwise, or not."""
+
+    __slots__ = ("_announce", "sock")
+
+    def __init__(self, sock: socket.socket, announce: int = -1) -> None:
+        self.sock = sock
+        self._announce = announce
+
+    def identity(self) -> bytes:
+        with open(self._announce, "rb") as file:
+            certificate = file.read()
+        if not certificate:
+            self.sock.close()
+            raise Unavailable("the embedded node did not start; its words above say why. It needs the daemon's packages: pip install 'aed[daemon]'")
+        return certificate
+
+
+def begin(target: Target | None) -> Stream:
+    """Start connecting; None is an embedded node. The node gets its processes ready while the caller imports what it needs to speak to it."""
+    return embedded() if target is None else Stream(open_stream(target))
+
+
+def embedded() -> Stream:
+    """Start a node for this user alone."""
     announce_read, announce_write = os.pipe()
     ours, theirs = socket.socketpair()
     words = [sys.executable, "-m", "aed.cli", "--embedded", "--announce-fd", "3"]
@@ -61,9 +84,4 @@ def embedded() -> tuple[socket.socket, bytes]:
     with theirs:
         os.posix_spawn(sys.executable, words, os.environ, file_actions=actions)
     os.close(announce_write)
-    with open(announce_read, "rb") as file:
-        identity = file.read()
-    if not identity:
-        ours.close()
-        raise Unavailable("the embedded node did not start; its words above say why. It needs the daemon's packages: pip install 'aed[daemon]'")
-    return ours, identity
+    return Stream(ours, announce_read)

@@ -23,7 +23,10 @@ MEMORY = 1 << 30
 
 def main(sock: socket.socket, confine: Callable[[], None]) -> None:
     """The checker's side: read the question, answer it, end."""
-    question = json.loads(_receive(sock, None))
+    try:
+        question = json.loads(_receive(sock, None))
+    except RemoteError:
+        return  # the session did not need us
     module = registry.check(question["mechanism"])
     resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -36,22 +39,36 @@ def main(sock: socket.socket, confine: Callable[[], None]) -> None:
     _send(sock, answer)
 
 
-def ask(zygote: socket.socket, mechanism: str, question: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-    """The session's side. Raises `Declined` where the check declined, died, or was not done by `deadline` (monotonic seconds)."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with ours:
-        with theirs:
-            spawn.ask(zygote, spawn.CHECKER, theirs)
-        _send(ours, {"mechanism": mechanism, "question": dict(question)})
+class Checker:
+    """The session's side: a checker that waits for its one question. Started early, it is ready by the time that the proof is here."""
+
+    def __init__(self, zygote: socket.socket) -> None:
+        """Raises `Unavailable` if none can be had."""
+        self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            answer = json.loads(_receive(ours, deadline))
-        except (Unavailable, RemoteError, ValueError) as error:
-            raise Declined(f"the checker gave no answer: {error}") from None
-    if not isinstance(answer, dict):
-        raise Declined("the checker gave no object")
-    if "accepted" in answer and isinstance(answer["accepted"], dict):
-        return answer["accepted"]
-    raise Declined(str(answer.get("declined", "the checker gave no reason"))[:512])
+            with theirs:
+                spawn.ask(zygote, spawn.CHECKER, theirs)
+        except BaseException:
+            self._sock.close()
+            raise
+
+    def ask(self, mechanism: str, question: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+        """The answer. Raises `Declined` where the check declined, died, or was not done by `deadline` (monotonic seconds)."""
+        with self._sock:
+            try:
+                _send(self._sock, {"mechanism": mechanism, "question": dict(question)})
+                answer = json.loads(_receive(self._sock, deadline))
+            except (Unavailable, RemoteError, ValueError, OSError) as error:
+                raise Declined(f"the checker gave no answer: {error}") from None
+        if not isinstance(answer, dict):
+            raise Declined("the checker gave no object")
+        if "accepted" in answer and isinstance(answer["accepted"], dict):
+            return answer["accepted"]
+        raise Declined(str(answer.get("declined", "the checker gave no reason"))[:512])
+
+    def close(self) -> None:
+        """It is not needed; it ends."""
+        self._sock.close()
 
 
 def _send(sock: socket.socket, value: object) -> None:

@@ -22,7 +22,7 @@ _TICK = 0.005
 """Between two looks at /proc, which gives no event. Only a helper process waits so."""
 
 
-def signal_worker(pid: int, signum: int, account: Account, *, profile: str = "default") -> None:
+def signal_worker(pid: int, signum: int, account: Account) -> None:
     """Send `signum` to the command that `launch` started as `pid`: to its process group, inside the sandbox if it has one.
 
     A child that has become the account does it, so that root never signals a process of somebody else. If the command is not there yet, an orphan of
@@ -36,62 +36,64 @@ def signal_worker(pid: int, signum: int, account: Account, *, profile: str = "de
     try:
         helper = os.fork()
         if helper == 0:
-            _help(pid, start, signum, account, profile)
+            _help(pid, start, signum, account)
     finally:
         privilege.restore_signals(mask)
     os.waitpid(helper, 0)
 
 
-def _help(pid: int, start: int, signum: int, account: Account, profile: str) -> None:
+def _help(pid: int, start: int, signum: int, account: Account) -> None:
     try:
         privilege.reset_signals()
         privilege.close_all_fds(())
         if os.geteuid() != account.uid:  # else this daemon is the user's own
             privilege.drop_to(account)
-        deliver = _deliver_plain if profile == "none" else _deliver_inside
-        if not deliver(pid, signum) and os.fork() == 0:
+        if not _deliver(pid, signum) and os.fork() == 0:
             deadline = time.monotonic() + _PATIENCE
-            while time.monotonic() < deadline and processes.started(pid) == start and not deliver(pid, signum):
+            while time.monotonic() < deadline and processes.started(pid) == start and not _deliver(pid, signum):
                 time.sleep(_TICK)
     finally:
         os._exit(0)
 
 
-def _deliver_plain(pid: int, signum: int) -> bool:
-    """Whether the signal was sent. Not before setsid (the group is still the session's), nor before the drop (the kernel says no)."""
+def _deliver(pid: int, signum: int) -> bool:
+    """Whether the signal was sent, or there is nobody left to send it to. If not, the worker is on its way, and it is worth trying again."""
     try:
+        init = _init_below(pid)
+        if init is not None:
+            return _deliver_inside(init, signum)
         if os.getpgid(pid) != pid:
-            return False
-        os.killpg(pid, signum)
+            return False  # before setsid: the group is still the session's
+        os.killpg(pid, signum)  # without a sandbox the worker itself; with one that is not made yet, this ends the start
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False
+        return False  # before the drop
     return True
 
 
-def _deliver_inside(pid: int, signum: int) -> bool:
-    """The same for bubblewrap: `pid` has one child, the init of the pid namespace, and that one's oldest child is the command.
+def _init_below(pid: int) -> int | None:
+    """Bubblewrap's child: the first process of a pid namespace, which leads a session of its own once all but the command is ready."""
+    for child in processes.children(pid):
+        if processes.is_init(child) and os.getsid(child) == child:
+            return child
+    return None
 
-    Init and command share a process group; init, having no handlers, ignores what comes from outside but SIGKILL and SIGSTOP.
-    """
-    inits = processes.children(pid)
-    try:
-        if signum == signal.SIGKILL:
-            os.kill(inits[0] if inits else pid, signum)  # with init ends everything in its namespace, before bubblewrap reports
-            return True
-        commands = processes.children(inits[0]) if inits else []
-        if not commands:
-            return False
-        group = os.getpgid(commands[0])
-        if group in (inits[0], commands[0]) and signum != signal.SIGSTOP:
-            os.killpg(group, signum)
-        else:
-            os.kill(commands[0], signum)
-    except ProcessLookupError:
+
+def _deliver_inside(init: int, signum: int) -> bool:
+    """The command is init's oldest child. They share a process group; init, having no handlers, ignores what comes from outside but SIGKILL and
+    SIGSTOP."""
+    if signum == signal.SIGKILL:
+        os.kill(init, signum)  # with init ends everything in its namespace, and only then bubblewrap
         return True
-    except PermissionError:
+    commands = processes.children(init)
+    if not commands:
         return False
+    group = os.getpgid(commands[0])
+    if group in (init, commands[0]) and signum != signal.SIGSTOP:
+        os.killpg(group, signum)
+    else:
+        os.kill(commands[0], signum)
     return True
 
 

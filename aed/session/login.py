@@ -11,10 +11,10 @@ import os
 import select
 
 import aed
-from aed import checker
 from aed import link as records
 from aed.authz import user_files
 from aed.authz.accounts import lookup
+from aed.checker import Checker
 from aed.errors import Declined, Denied, RemoteError, Unavailable
 from aed.interfaces import Attempt, Challenge, Check, ReadUserFiles, Steps
 from aed.link import Link
@@ -62,6 +62,7 @@ class Login:
         self.nonce = os.urandom(NONCE_SIZE)
         self.client_nonce = b""
         self.hellos = b""
+        self.checker: Checker | None = None
         self.fixed: tuple[str, bool, tuple[str, ...]] | None = None
 
     def run(self) -> Grant:
@@ -114,6 +115,8 @@ class Login:
             certificate=self.node.leaf.identity,
             mechanisms=tuple(self.node.mechanisms),
         )
+        if self.peer.uid is None:
+            self.checker = Checker(self.node.zygote)  # nobody from elsewhere logs in without one
         self.hellos = hashlib.sha256(payload + welcome.encode()).digest()
         self.version = version
         self.send(welcome)
@@ -186,7 +189,7 @@ class Login:
             elif isinstance(step, Check):
                 deadline = min(self.deadline, self.clock.monotonic() + step.timeout)
                 try:
-                    result = checker.ask(self.node.zygote, request.mechanism, step.question, deadline)
+                    result = self._checker().ask(request.mechanism, step.question, deadline)
                 except Declined as error:
                     steps.throw(error)
                     raise
@@ -195,6 +198,16 @@ class Login:
                 if reasons:
                     facts["files"] = [*already, *reasons] if isinstance(already := facts.get("files"), list) else reasons
         raise Declined(f"the mechanism took more than {MAX_STEPS} steps")
+
+    def _checker(self) -> Checker:
+        """The one that waits, or a new one: each answers one question."""
+        checker, self.checker = self.checker or Checker(self.node.zygote), None
+        return checker
+
+    def close(self) -> None:
+        """What only a login needs."""
+        if self.checker is not None:
+            self.checker.close()
 
     def _challenge(self, step: Challenge) -> bytes:
         self.send(AuthChallenge(data=step.data))

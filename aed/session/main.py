@@ -232,6 +232,8 @@ def main(node: Node, peer: Peer, link: Link, session_id: str, authenticated: Cal
         end_without_login(node, peer, login, f"protocol: {error}", str(error), Fault.REMOTE)
     except (AedError, OSError) as error:
         end_without_login(node, peer, login, str(error), "the node could not make the session: its log says why", Fault.LOCAL)
+    finally:
+        login.close()
     if session is None:
         return
     authenticated()
