@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from aed.errors import RemoteError
+from aed.errors import LocalError, RemoteError
 from aed.wire.messages import BY_CODE, PER_CHANNEL, Data, Message
 
 HEADER = Struct(">IHI")
@@ -53,9 +53,9 @@ def encode(message: Message, channel: int = 0) -> bytes:
 
 
 def encode_payload(code: int, channel: int, payload: bytes) -> bytes:
-    """The frame of a control message whose fields are already encoded."""
+    """The frame of a control message whose fields are already encoded. Raises `LocalError` over the cap."""
     if len(payload) > MAX_CONTROL:
-        raise ValueError(f"a message of {len(payload)} bytes is over the cap of {MAX_CONTROL}")
+        raise LocalError(f"a message of {len(payload)} bytes is over the cap of {MAX_CONTROL}")
     return HEADER.pack(len(payload), code, channel) + payload
 
 
