@@ -46,7 +46,7 @@ def record(kind: type[Record], fields: dict[str, Any]) -> Any:
 
 
 def kind_of(name: str) -> type[Message]:
-    kind = getattr(messages, name)
+    kind: type[Message] = getattr(messages, name)
     assert issubclass(kind, Message)
     return kind
 
