@@ -15,7 +15,7 @@ import socket
 import sys
 from collections.abc import Callable
 
-from aed import checker, net, privilege, registry, spawn
+from aed import checker, net, privilege, registry, spawn, warm
 from aed.errors import AedError
 from aed.link import Link
 from aed.model import Account
@@ -116,6 +116,7 @@ def main() -> None:
         registry.check(str(mechanism))
     compiled = config["filters"]
     bpf = {name: base64.b64decode(text) for name, text in compiled.items()} if isinstance(compiled, dict) else {}
+    warm.handshake()
     control = socket.socket(fileno=CONTROL)
     serve(control, bpf)
 
