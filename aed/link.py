@@ -7,6 +7,7 @@ A record is one byte of kind and a fixed structure, or bytes. VERSION goes with 
 from __future__ import annotations
 
 import array
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -130,6 +131,8 @@ class Link:
                 values.frombytes(payload[: len(payload) - len(payload) % values.itemsize])
                 descriptors.extend(values)
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            for descriptor in descriptors:
+                os.close(descriptor)
             raise RemoteError("a record of the link was cut off")
         if not data:
             raise EOFError
