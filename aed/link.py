@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import os
 import socket
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
@@ -63,7 +64,7 @@ class Link:
         sock.setblocking(False)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
-        self._queue: list[bytes] = []
+        self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._positions = bytearray()
 
     def fileno(self) -> int:
@@ -87,33 +88,37 @@ class Link:
             self.send(record)
 
     def send(self, record: bytes, descriptors: tuple[int, ...] = ()) -> None:
-        """Send or queue a record. One with descriptors must go at once: `BlockingIOError` if it cannot. `BrokenPipeError` if the peer is gone."""
+        """Send or queue a record. The caller may close its descriptors at once. `BrokenPipeError` if the peer is gone."""
         if len(record) > MAX_RECORD:
             raise LocalError(f"a record of {len(record)} bytes is over {MAX_RECORD}")
         self._send_positions()
+        if not self._queue:
+            try:
+                self._put(record, descriptors)
+                return
+            except BlockingIOError:
+                pass
+        # The worker whose arena this may carry runs already: a full link must not make it one that was not started.
+        self._queue.append((record, tuple(map(os.dup, descriptors))))
+
+    def _put(self, record: bytes, descriptors: tuple[int, ...]) -> None:
         if descriptors:
-            if self._queue:
-                raise BlockingIOError("the link is full")
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-            self.sock.sendmsg([record], rights)
-            return
-        if self._queue:
-            self._queue.append(record)
-            return
-        try:
+            self.sock.sendmsg([record], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
+        else:
             self.sock.send(record)
-        except BlockingIOError:
-            self._queue.append(record)
 
     def flush(self) -> bool:
         """Send positions and what is queued; True when nothing is left."""
         self._send_positions()
         while self._queue:
+            record, descriptors = self._queue[0]
             try:
-                self.sock.send(self._queue[0])
+                self._put(record, descriptors)
             except BlockingIOError:
                 return False
-            del self._queue[0]
+            self._queue.popleft()
+            for descriptor in descriptors:
+                os.close(descriptor)
         return True
 
     def receive(self) -> tuple[bytes, list[int]] | None:
