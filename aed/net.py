@@ -317,6 +317,8 @@ class Net:
             self._offer(out)
 
     def _pass_on(self, code: int, channel: int, payload: bytes) -> None:
+        if self.wire.state == states.CLOSED:  # the session did not know yet
+            return
         self.control.append(self.wire.send_payload(code, channel, payload))
         kind = BY_CODE[code]
         if kind is Exited:
@@ -352,6 +354,8 @@ class Net:
     # Sending.
 
     def _queue(self, message: Any, channel: int = 0) -> None:
+        if self.wire.state == states.CLOSED:
+            return
         self.control.append(self.wire.send(message, channel))
         if not self.sending:
             self.write()
