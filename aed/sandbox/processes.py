@@ -40,16 +40,6 @@ def parent(pid: int) -> int:
     return int(fields[1]) if fields else 0
 
 
-def is_init(pid: int) -> bool:
-    """Whether it is the first process of a pid namespace below ours."""
-    try:
-        lines = _read(f"/proc/{pid}/status").splitlines()
-    except OSError:
-        return False
-    levels = next((line.split()[1:] for line in lines if line.startswith(b"NSpid:")), [])
-    return len(levels) > 1 and levels[-1] == b"1"
-
-
 def _status(pid: int) -> list[bytes]:
     """The fields of /proc/PID/stat after the name, which stands in parentheses and may hold blanks and parentheses."""
     try:

@@ -22,12 +22,12 @@ _TICK = 0.005
 """Between two looks at /proc, which gives no event. Only a helper process waits so."""
 
 
-def signal_worker(pid: int, signum: int, account: Account) -> None:
+def signal_worker(pid: int, signum: int, account: Account, *, profile: str) -> None:
     """Send `signum` to the command that `launch` started as `pid`: to its process group, inside the sandbox if it has one.
 
     A child that has become the account does it, so that root never signals a process of somebody else. If the command is not there yet, an orphan of
     that child goes on trying while we return; the caller's loop reaps it with everything else that it inherits as subreaper. SIGKILL ends the whole
-    sandbox, and our direct child with it. `pid` must not have been reaped.
+    sandbox, and our direct child with it. `profile` is that of the plan; `pid` must not have been reaped.
     """
     start = processes.started(pid)
     if start is None:
@@ -36,35 +36,34 @@ def signal_worker(pid: int, signum: int, account: Account) -> None:
     try:
         helper = os.fork()
         if helper == 0:
-            _help(pid, start, signum, account)
+            _help(pid, start, signum, account, profile != "none")
     finally:
         privilege.restore_signals(mask)
     os.waitpid(helper, 0)
 
 
-def _help(pid: int, start: int, signum: int, account: Account) -> None:
+def _help(pid: int, start: int, signum: int, account: Account, sandboxed: bool) -> None:
     try:
         privilege.reset_signals()
         privilege.close_all_fds(())
         if os.geteuid() != account.uid:  # else this daemon is the user's own
             privilege.drop_to(account)
-        if not _deliver(pid, signum) and os.fork() == 0:
+        if not _deliver(pid, signum, sandboxed) and os.fork() == 0:
             deadline = time.monotonic() + _PATIENCE
-            while time.monotonic() < deadline and processes.started(pid) == start and not _deliver(pid, signum):
+            while time.monotonic() < deadline and processes.started(pid) == start and not _deliver(pid, signum, sandboxed):
                 time.sleep(_TICK)
     finally:
         os._exit(0)
 
 
-def _deliver(pid: int, signum: int) -> bool:
+def _deliver(pid: int, signum: int, sandboxed: bool) -> bool:
     """Whether the signal was sent, or there is nobody left to send it to. If not, the worker is on its way, and it is worth trying again."""
     try:
-        init = _init_below(pid)
-        if init is not None:
-            return _deliver_inside(init, signum)
+        if sandboxed:
+            return _deliver_inside(pid, signum)
         if os.getpgid(pid) != pid:
             return False  # before setsid: the group is still the session's
-        os.killpg(pid, signum)  # without a sandbox the worker itself; with one that is not made yet, this ends the start
+        os.killpg(pid, signum)
     except ProcessLookupError:
         return True
     except PermissionError:
@@ -72,25 +71,26 @@ def _deliver(pid: int, signum: int) -> bool:
     return True
 
 
-def _init_below(pid: int) -> int | None:
-    """Bubblewrap's child: the first process of a pid namespace, which leads a session of its own once all but the command is ready."""
-    for child in processes.children(pid):
-        if processes.is_init(child) and os.getsid(child) == child:
-            return child
-    return None
+def _deliver_inside(pid: int, signum: int) -> bool:
+    """Bubblewrap has one child, the init of the pid namespace, and that one's oldest child is the command, in the same process group as init. Init
+    has no handlers, so it ignores what comes from outside but SIGKILL and SIGSTOP.
 
-
-def _deliver_inside(init: int, signum: int) -> bool:
-    """The command is init's oldest child. They share a process group; init, having no handlers, ignores what comes from outside but SIGKILL and
-    SIGSTOP."""
+    Bubblewrap itself is never signalled: killed at the wrong instant it leaves an init that does not yet know that it should die with it.
+    """
+    inits = processes.children(pid)
     if signum == signal.SIGKILL:
-        os.kill(init, signum)  # with init ends everything in its namespace, and only then bubblewrap
+        if inits:
+            os.kill(inits[0], signum)  # with init ends everything in its namespace, and only then bubblewrap
+        elif os.getpgid(pid) == pid:
+            os.killpg(pid, signum)  # also an init that is being cloned right now: no fork escapes the signal to its group
+        else:
+            return False
         return True
-    commands = processes.children(init)
+    commands = processes.children(inits[0]) if inits else []
     if not commands:
         return False
     group = os.getpgid(commands[0])
-    if group in (init, commands[0]) and signum != signal.SIGSTOP:
+    if group in (inits[0], commands[0]) and signum != signal.SIGSTOP:
         os.killpg(group, signum)
     else:
         os.kill(commands[0], signum)

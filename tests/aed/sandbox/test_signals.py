@@ -121,7 +121,7 @@ def test_a_worker_that_is_gone_is_no_error(plan: Plans, person: Account) -> None
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-    signal_worker(pid, signal.SIGTERM, person)
+    signal_worker(pid, signal.SIGTERM, person, profile="default")
 
 
 @pytest.mark.parametrize("profile", ["none", "default"])
