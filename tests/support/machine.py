@@ -99,6 +99,10 @@ class Accounts:
             raise AssertionError(f"no key for {name}: {done.stderr!r}")
         return account
 
+    def change(self, account: TestAccount, *options: str) -> None:
+        """usermod of a throwaway account; who changes one that others use puts it back."""
+        _change_accounts("usermod", *options, account.name)
+
     def close(self) -> None:
         while self._made:
             _remove_account(self._made.pop().name)
