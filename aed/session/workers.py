@@ -71,6 +71,7 @@ class Worker:
         self.owner = owner
         self.number = number
         self.account = plan.account
+        self.profile = plan.profile
         self.door: socket.socket | None = None
         self.started = time.monotonic()
         self.exited = False
@@ -314,7 +315,7 @@ class Worker:
     def signal(self, number: int) -> None:
         """Send a signal to the worker's process group, as its account."""
         if not self.exited:
-            signal_worker(self.pid, number, self.account)
+            signal_worker(self.pid, number, self.account, profile=self.profile)
 
     def kill(self) -> None:
         if not self.exited:
