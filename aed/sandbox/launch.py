@@ -30,6 +30,10 @@ def launch(plan: Plan, stdin: int, stdout: int, stderr: int, extra_hook: Callabl
     The child leads a session and process group of its own. Its exit status is the command's; 127 not found, 126 cannot run, 255 the launch failed.
     `extra_hook` runs in the child while it is still root, before anything of the worker's (the cgroup). Raises `Unavailable` if the sandbox's
     program is not installed, OSError if the fork fails.
+
+    The worker dies with the caller once it runs. In the few milliseconds before, bubblewrap's inner process does not yet know that it should (it asks
+    last of all, and does not look whether it is too late): so the caller's parent is a subreaper too, and when the caller has died it calls
+    `signals.end_descendants`, keeping its other children.
     """
     program = "" if plan.profile == "none" else bubblewrap.find_bubblewrap()
     parent = os.getpid()

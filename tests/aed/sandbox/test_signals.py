@@ -172,3 +172,33 @@ assert not list(processes.descendants(os.getpid()))
     done = subprocess.run([sys.executable, "-c", program], stdin=subprocess.DEVNULL, capture_output=True, timeout=50, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert not living(person.uid)
+
+
+@each_profile
+def test_a_session_killed_while_its_worker_starts_leaves_nothing_to_its_subreaper(plan: Plans, person: Account, profile: str) -> None:
+    """Killed when so many processes were there: at each step of the sandbox's making. What bubblewrap leaves, the session's parent ends."""
+    program = f"""
+from aed import privilege
+from aed.model import Account
+from aed.sandbox import processes
+from aed.sandbox.launch import launch
+from aed.sandbox.plan import Plan
+from aed.sandbox.signals import end_descendants
+import os, signal
+privilege.become_subreaper()
+me = os.getpid()
+for number in range(40):
+    session = os.fork()
+    if session == 0:
+        launch(Plan(**{_fields(plan(profile, "sleep", "1000"))!r}), 0, 1, 2)
+        signal.pause()
+    while len(list(processes.descendants(session))) < 1 + number % {1 if profile == "none" else 3}:
+        pass
+    os.kill(session, signal.SIGKILL)
+    os.waitpid(session, 0)
+    end_descendants()
+    assert not list(processes.descendants(me))
+"""
+    done = subprocess.run([sys.executable, "-c", program], stdin=subprocess.DEVNULL, capture_output=True, timeout=50, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert not living(person.uid)
