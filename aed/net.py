@@ -399,7 +399,7 @@ class Net:
             elif self.closing:
                 self._finish()
                 return
-            elif self.ready:
+            elif self.ready and self.wire.state == states.OPEN:
                 self._next_data()
             else:
                 return
