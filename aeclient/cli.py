@@ -87,6 +87,8 @@ def run(parsed: Parsed) -> int:
         if stream is not None:
             sessions.append(login.login(target, stream, groups(parsed, target), trust, trace))
             used.append(count)
+            if sessions[-1].accept.notice:
+                say(f"{sessions[-1].target.name}: {sessions[-1].accept.notice}")
             for name in sessions[-1].accept.denied:
                 say(f"{sessions[-1].target.name}: not permitted in group {name}; entered {sessions[-1].accept.group}")
     return Run(sessions, used, order_of(sessions), _master(parsed), say).go()

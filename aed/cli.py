@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 
 import aed
 from aed import checks, listener, node, registry, stdio
-from aed.config import Config, Option, dump, faults, load, mechanisms_named
-from aed.errors import AedError
+from aed.config import Config, Fault, Option, dump, faults, load, mechanisms_named
+from aed.errors import AedError, Misconfigured
 
 DEFAULT_FILE = "/etc/aed/aed.toml"
 EMBEDDED_MECHANISMS = ("local",)
@@ -127,6 +127,8 @@ def serve(config: Config, *, embedded: bool, inetd: bool, announce: int | None) 
     connection = stdio.connection() if embedded or inetd else None
     if os.geteuid() != 0 and not embedded:
         print("aed: unprivileged: all processes have one uid, workers are not kept from each other, only this account may log in", file=sys.stderr)
+    if not embedded:
+        refuse_faults(checks.check(config))
     ready, zygote_pid = node.prepare(config, embedded=embedded)
     if announce is not None:
         with open(announce, "wb") as file:
@@ -144,6 +146,16 @@ def serve(config: Config, *, embedded: bool, inetd: bool, announce: int | None) 
         print(f"aed: ready, identity SHA256:{digest}", file=sys.stderr, flush=True)
     server.run()
     return 0
+
+
+def refuse_faults(found: Sequence[Fault]) -> None:
+    """Say what is wrong with the machine; raise `Misconfigured` unless all of it are warnings."""
+    for fault in found:
+        if fault.warning:
+            print(f"aed: {fault}", file=sys.stderr)
+    wrong = [str(fault) for fault in found if not fault.warning]
+    if wrong:
+        raise Misconfigured("\n".join(wrong))
 
 
 def address(name: tuple[object, ...]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import gc
 import os
 import secrets
 import selectors
@@ -71,6 +72,9 @@ class Listener:
         self._watch(self.wake_read, self._on_signal)
         for sock in self.sockets:
             self._watch(sock.fileno(), lambda sock=sock: self._accept(sock))  # type: ignore[misc]
+        # What is there now stays: no collection may copy it into every session.
+        gc.collect()
+        gc.freeze()
         while not self.stopping and not (self.once and not self.children):
             for key, _ in self.selector.select(self._wait()):
                 if self.selector.get_map().get(key.fd) is key:
@@ -236,7 +240,7 @@ class Listener:
             if pid == self.zygote_pid and not self.stopping:
                 print("aed: the zygote died; a new one is started", file=sys.stderr)
                 self.node.zygote.close()
-                zygote, self.zygote_pid = nodes.start_zygote(self.node.config, self.node.filters)
+                zygote, self.zygote_pid = nodes.start_zygote(self.node.config, self.node.user, self.node.filters)
                 self.node = dataclasses.replace(self.node, zygote=zygote)
             child = self.children.pop(pid, None)
             if child is not None:

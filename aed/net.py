@@ -53,20 +53,24 @@ PARTIAL_WRITE = 0x1  # SSL_MODE_ENABLE_PARTIAL_WRITE of <openssl/ssl.h>, which p
 EXPORTER_LABEL = b"EXPORTER-Channel-Binding"  # RFC 9266
 
 
-def tls_context(chain: list[str], key: str) -> SSL.Context:
-    """TLS 1.3 only, no resumption (a resumed session would skip what the client verifies)."""
+def tls_context() -> SSL.Context:
+    """TLS 1.3 only, no resumption (a resumed session would skip what the client verifies). Made before the fork; it has no key yet."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_tls13_ciphersuites(CIPHERS)
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_COMPRESSION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.clear_mode(PARTIAL_WRITE)  # one call for a whole frame instead of one for each 16 KiB
+    return context
+
+
+def use_leaf(context: SSL.Context, chain: list[str], key: str) -> None:
+    """The certificate and the only key that a net ever sees."""
     certificates = [crypto.load_certificate(crypto.FILETYPE_PEM, pem.encode()) for pem in chain]
     context.use_certificate(certificates[0])
     for extra in certificates[1:]:
         context.add_extra_chain_cert(extra)
     context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_PEM, key.encode()))
-    return context
 
 
 class Descriptor:
@@ -90,12 +94,13 @@ class Descriptor:
 class Net:
     """The connection between one client and one session."""
 
-    def __init__(self, reactor: Any, sock: socket.socket, link: Link, setup: dict[str, Any]) -> None:
+    def __init__(self, reactor: Any, sock: socket.socket, link: Link, context: SSL.Context, setup: dict[str, Any]) -> None:
         self.reactor = reactor
         self.link = link
         self.sock = sock
         self.wire = Connection(states.NODE)
-        self.tls = SSL.Connection(tls_context(setup["chain"], setup["key"]), sock)
+        use_leaf(context, setup["chain"], setup["key"])
+        self.tls = SSL.Connection(context, sock)
         self.tls.set_accept_state()
         self.keepalive_interval: float = setup["keepalive_interval"]
         self.keepalive_count: int = setup["keepalive_count"]
@@ -526,7 +531,7 @@ def describe(error: Exception) -> str:
     return str(error)
 
 
-def main(sock: socket.socket, link: Link, confine: Callable[[], None]) -> None:
+def main(sock: socket.socket, link: Link, context: SSL.Context, confine: Callable[[], None]) -> None:
     """Serve one connection, from the link's SETUP record to its end. `confine` loads the seccomp filter once all is set up."""
     link.sock.setblocking(True)
     received = link.receive()
@@ -537,7 +542,7 @@ def main(sock: socket.socket, link: Link, confine: Callable[[], None]) -> None:
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     reactor = EPollReactor()  # type: ignore[no-untyped-call]
-    net = Net(reactor, sock, link, json.loads(received[0][2:]))
+    net = Net(reactor, sock, link, context, json.loads(received[0][2:]))
     confine()
     net.start()
     reactor.run(installSignalHandlers=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import pwd
 import socket
 import time
 from collections.abc import Mapping
@@ -18,8 +19,10 @@ from aed import registry, spawn
 from aed.audit import Audit
 from aed.authz.groups_file import Groups, load_groups
 from aed.config import Config
-from aed.errors import Misconfigured
+from aed.errors import Misconfigured, Unavailable
+from aed.model import Account
 from aed.sandbox import filters
+from aed.sandbox.probe import probe
 from aed.session.context import Leaf, Node
 
 ZYGOTE_CONTROL = 4
@@ -39,9 +42,11 @@ def prepare(config: Config, *, embedded: bool) -> tuple[Node, int]:
     make_directories(config)
     issuer = start_issuer(config)
     bpf = filters.compile_all()
-    zygote, zygote_pid = start_zygote(config, bpf)
+    user = config["user"] if os.geteuid() == 0 and not embedded else ""
+    zygote, zygote_pid = start_zygote(config, user, bpf)
     mechanisms = {name: registry.server(name) for name in config["authentication"]}
     groups: Groups | None = None if embedded else load_groups(config["groups"])
+    fault = sandbox_fault(config, user, bpf)
     leaf = read_leaf(issuer)
     node = Node(
         config=config,
@@ -53,6 +58,8 @@ def prepare(config: Config, *, embedded: bool) -> tuple[Node, int]:
         mechanisms=mechanisms,
         name=node_name(config),
         embedded=embedded,
+        user=user,
+        sandbox_fault=fault,
         delay_key=os.urandom(32),
     )
     return node, zygote_pid
@@ -61,6 +68,20 @@ def prepare(config: Config, *, embedded: bool) -> tuple[Node, int]:
 def node_name(config: Config) -> str:
     """The configured name, else the host's."""
     return str(config["node_name"]) or socket.gethostname()
+
+
+def sandbox_fault(config: Config, user: str, bpf: Mapping[str, bytes]) -> str:
+    """Why no sandbox can be made here, asked by making one; "" if it can."""
+    wanted = [name for name in config["sandbox.profiles"] if filters.FOR_PROFILE[name] is not None]
+    if not wanted:
+        return ""
+    entry = pwd.getpwnam(user) if user else pwd.getpwuid(os.geteuid())
+    account = Account(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid, groups=(entry.pw_gid,), home="/", shell="")
+    try:
+        probe(wanted[0], account, seccomp=bpf[str(filters.FOR_PROFILE[wanted[0]])], unprivileged=not user)
+    except (Unavailable, OSError) as error:
+        return str(error)
+    return ""
 
 
 def make_directories(config: Config) -> None:
@@ -111,11 +132,11 @@ def read_leaf(issuer: Helper) -> Leaf:
     )
 
 
-def start_zygote(config: Config, bpf: Mapping[str, bytes]) -> tuple[socket.socket, int]:
-    """The socket on which it takes requests, and its pid."""
+def start_zygote(config: Config, user: str, bpf: Mapping[str, bytes]) -> tuple[socket.socket, int]:
+    """The socket on which it takes requests, and its pid. `user` is the account that it becomes, "" for our own."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     request = {
-        "user": config["user"] if os.geteuid() == 0 else "",
+        "user": user,
         "mechanisms": list(config["authentication"]),
         "filters": {name: base64.b64encode(blob).decode() for name, blob in bpf.items()},
     }

@@ -15,6 +15,8 @@ import socket
 import sys
 from collections.abc import Callable
 
+from OpenSSL import SSL
+
 from aed import checker, net, privilege, registry, spawn, warm
 from aed.errors import AedError
 from aed.link import Link
@@ -27,7 +29,7 @@ CONTROL = 4
 
 def become(user: str) -> None:
     """Drop to the system user of the daemon, where we are root."""
-    if os.getuid() == 0 and user != "root":
+    if user:
         entry = pwd.getpwnam(user)
         privilege.drop_to(Account(name=user, uid=entry.pw_uid, gid=entry.pw_gid, groups=(entry.pw_gid,), home="/", shell=""))
     privilege.set_undumpable()
@@ -62,6 +64,7 @@ def serve(control: socket.socket, bpf: dict[str, bytes]) -> None:
     selector = selectors.PollSelector()
     selector.register(control, selectors.EVENT_READ)
     selector.register(wake_read, selectors.EVENT_READ)
+    context = net.tls_context()
     gc.collect()
     gc.freeze()
     while True:
@@ -77,10 +80,10 @@ def serve(control: socket.socket, bpf: dict[str, bytes]) -> None:
                 continue
             if request is None:
                 return
-            fork_for(request, control, bpf)
+            fork_for(request, control, context, bpf)
 
 
-def fork_for(request: tuple[bytes, list[socket.socket]], control: socket.socket, bpf: dict[str, bytes]) -> None:
+def fork_for(request: tuple[bytes, list[socket.socket]], control: socket.socket, context: SSL.Context, bpf: dict[str, bytes]) -> None:
     kind, sockets = request
     try:
         pid = os.fork()
@@ -90,7 +93,7 @@ def fork_for(request: tuple[bytes, list[socket.socket]], control: socket.socket,
     if pid == 0:
         control.close()
         if kind == spawn.NET:
-            run_child(lambda: net.main(sockets[0], Link(sockets[1]), lambda: filters.load(bpf["net"])), "aed-net")
+            run_child(lambda: net.main(sockets[0], Link(sockets[1]), context, lambda: filters.load(bpf["net"])), "aed-net")
         else:
             run_child(lambda: checker.main(sockets[0], lambda: filters.load(bpf["checker"])), "aed-checker")
     for sock in sockets:

@@ -50,6 +50,10 @@ class Node:
     """Server modules by name, in the order of the configuration."""
     name: str
     embedded: bool
+    user: str
+    """The account of nets and checkers; "" where all processes are the caller's own."""
+    sandbox_fault: str
+    """Why this machine cannot make a sandbox; "" where it can."""
     delay_key: bytes
     clock: Clock = Clock()
 

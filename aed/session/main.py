@@ -25,7 +25,7 @@ from aed.session.door import open_door
 from aed.session.login import Login, Over
 from aed.session.loop import READ, WRITE, Loop
 from aed.session.monitor import GRANTED, Monitor
-from aed.session.policy import max_workers, plan_worker, profiles
+from aed.session.policy import default_profile, max_workers, notice, plan_worker
 from aed.session.workers import Worker, exit_word
 from aed.wire.messages import Accept, Exited, Fault, Goodbye, Message, NotStarted, Signal, Start, Started
 
@@ -80,6 +80,8 @@ class Session:
 
     def run(self) -> None:
         """Until the connection ends and no worker is left."""
+        wake = self._take_signals()
+        self.loop.watch(wake, READ, lambda _: self._on_signal(os.read(wake, 4096)))
         self.loop.watch(self.link.fileno(), READ, self._on_link)
         while self.ended_by is None or self.alive:
             self.loop.turn(None if self.kill_at is None else max(0.0, self.kill_at - time.monotonic()))
@@ -88,6 +90,29 @@ class Session:
                 self.kill_at = None
                 for worker in self.workers.values():
                     worker.kill()
+
+    def _take_signals(self) -> int:
+        """The descriptor that tells of signals."""
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        return wake_read
+
+    def _on_signal(self, numbers: bytes) -> None:
+        if signal.SIGTERM in numbers:
+            self.send(Goodbye(fault=Fault.LOCAL, reason="stopped", text="the node is being stopped, and has ended the workers"))
+            self.hang_up("the node is being stopped")
+        by_pid = {worker.pid: worker for worker in self.workers.values() if not worker.exited}
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in by_pid:
+                by_pid[pid].on_exit(status, usage)  # any other is an orphan that came to us as the subreaper
 
     def _flush(self) -> None:
         """All that this turn brought goes to net at once."""
@@ -181,9 +206,9 @@ class Session:
         self.ended_by = why
         self.loop.forget(self.link.fileno())
         for worker in list(self.workers.values()):
+            worker.signal(signal.SIGHUP)
             for channel in list(worker.outgoing):
                 worker.on_reset(channel, 0)
-            worker.signal(signal.SIGHUP)
         self.kill_at = time.monotonic() + HANGUP_TIME
 
 
@@ -205,9 +230,9 @@ def grant_session(node: Node, link: Link, login: Login, grant: Grant, runtime: s
             group=grant.group.name,
             groups=grant.groups,
             denied=grant.denied,
-            profile=(profiles(node, grant) or ("",))[0],
+            profile=default_profile(node, grant),
             max_workers=max_workers(node, grant),
-            notice="",
+            notice=notice(node),
         )
     )
     return session

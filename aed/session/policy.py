@@ -11,6 +11,7 @@ from aed.config import Config
 from aed.errors import Denied, LocalError
 from aed.model import Grant
 from aed.sandbox.environment import build_environment
+from aed.sandbox.filters import FOR_PROFILE
 from aed.sandbox.plan import Plan
 from aed.session.context import Node
 from aed.wire.messages import MAX_WORKER, Start
@@ -22,6 +23,20 @@ MAX_INPUTS = 64
 def profiles(node: Node, grant: Grant) -> tuple[str, ...]:
     """The profiles that both node and group permit, the default first."""
     return tuple(name for name in grant.group.profiles if name in node.config["sandbox.profiles"])
+
+
+def default_profile(node: Node, grant: Grant) -> str:
+    """The profile of who asks for none; only the embedded node does without a sandbox that this machine cannot make. "" if none is permitted."""
+    if node.embedded and node.sandbox_fault:
+        return "none"
+    return next(iter(profiles(node, grant)), "")
+
+
+def notice(node: Node) -> str:
+    """What the user must know of this node before the work starts."""
+    if node.embedded and node.sandbox_fault:
+        return f"workers run without a sandbox: {node.sandbox_fault}"
+    return ""
 
 
 def max_workers(node: Node, grant: Grant) -> int:
@@ -36,10 +51,12 @@ def plan_worker(node: Node, grant: Grant, start: Start, *, private: str, door: s
     if start.worker > MAX_WORKER or len(start.names) != len(start.values) or len(start.run) > MAX_RUN or not start.run.isprintable():
         raise Denied("the request to start a worker is not well formed")
     permitted = profiles(node, grant)
-    profile = start.profile or (permitted[0] if permitted else "")
+    profile = start.profile or default_profile(node, grant)
     if profile not in permitted:
         wanted = repr(start.profile) if start.profile else "of any kind"
         raise Denied(f"no sandbox profile {wanted} is permitted here; group {grant.group.name} has {', '.join(permitted) or 'none'}")
+    if profile != "none" and node.sandbox_fault:
+        raise Denied(node.sandbox_fault)
     if start.inputs and profile != "strict":
         raise Denied("named inputs go with the sandbox profile strict; the others see the file system")
     if len(start.inputs) > MAX_INPUTS or any(not path.startswith("/") for path in start.inputs):
@@ -81,7 +98,7 @@ def plan_worker(node: Node, grant: Grant, start: Start, *, private: str, door: s
                 allow=node.config["sandbox.environment"],
             ),
             rlimits=rlimits(node.config),
-            seccomp=node.filters.get({"default": "worker", "strict": "worker-strict"}.get(profile, "")),
+            seccomp=None if (name := FOR_PROFILE[profile]) is None else node.filters[name],
             unprivileged=node.embedded or grant.account.uid == 0,
         )
     except LocalError as error:

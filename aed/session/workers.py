@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 import socket
 import time
@@ -140,9 +141,7 @@ class Worker:
         self.talk = Pipe(loop, -1, self._on_talk)
         assert self.door is not None
         self.door_pipe = Pipe(loop, self.door.fileno(), lambda _: self._admit())
-        self.pidfd = os.pidfd_open(self.pid)
-        self.pid_pipe = Pipe(loop, self.pidfd, lambda _: self._on_exit())
-        for pipe in (self.out_pipe, self.err_pipe, self.door_pipe, self.pid_pipe):
+        for pipe in (self.out_pipe, self.err_pipe, self.door_pipe):
             pipe.want(READ)
 
     def _teller(self, kind: int, channel: int) -> Callable[[int], None]:
@@ -318,14 +317,12 @@ class Worker:
             signal_worker(self.pid, number, self.account, profile=self.profile)
 
     def kill(self) -> None:
-        if not self.exited:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        """End it and all that is in its sandbox."""
+        self.signal(signal.SIGKILL)
 
-    def _on_exit(self) -> None:
-        _, status, usage = os.wait4(self.pid, 0)
+    def on_exit(self, status: int, usage: resource.struct_rusage) -> None:
+        """Its process was reaped."""
         self.exited = True
-        self.pid_pipe.close()
         self.in_pipe.close()
         report = Exited(
             worker=self.number,
@@ -350,7 +347,7 @@ class Worker:
     def release(self) -> None:
         """Let go of descriptors and memory."""
         self.released = True
-        for pipe in (self.in_pipe, self.out_pipe, self.err_pipe, self.talk, self.pid_pipe):
+        for pipe in (self.in_pipe, self.out_pipe, self.err_pipe, self.talk):
             pipe.close()
         if self.door is not None:
             self.door_pipe.want(0)
