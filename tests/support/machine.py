@@ -152,6 +152,7 @@ def remove_leftovers() -> None:
             pid = path.name.split("-")[1]
             if pid.isdigit() and not _alive(int(pid)):
                 print(f"removing {path}, left by a run that was killed", file=sys.stderr)
+                subprocess.run(["umount", "-lq", str(path)], capture_output=True, check=False)  # a test's full disk, most often not one
                 shutil.rmtree(path, ignore_errors=True)
 
 

@@ -50,7 +50,9 @@ def module_node(prefix: Prefix, account: TestAccount, other: TestAccount, victim
 @pytest.fixture
 def running(module_node: Node) -> Iterator[Node]:
     """The module's node. After the test no session may be left of it, no directory of one, and no traceback."""
+    before = len(module_node.stderr())
     yield module_node
     module_node.wait_idle()
-    assert "Traceback" not in module_node.stderr()
+    said = module_node.stderr()[before:]
+    assert "Traceback" not in said, said
     assert not list((module_node.runtime_directory / "sessions").iterdir())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from aed.wire.messages import Accept, AuthAbort, AuthChallenge, AuthFailed, AuthRequest, Fault, Goodbye, Hello
-from tests.support import raw
+from tests.support import machine, raw
 from tests.support.machine import Accounts, TestAccount
 from tests.support.node import GROUP, Node
 
@@ -60,9 +62,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_closed_account_is_silent_until_the_identity_is_proved(
-    running: Node, accounts: Accounts, victim: TestAccount, state: str
-) -> None:
+def test_a_closed_account_is_silent_until_the_identity_is_proved(running: Node, accounts: Accounts, victim: TestAccount, state: str) -> None:
     change, back, reason = STATES[state]
     absent = attempt(running, "aedt-nobody", KEY)
     open_account = attempt(running, victim.name, KEY)
@@ -103,7 +103,9 @@ def test_denied_nologin_and_system_accounts_look_like_absent_ones(node: Callable
     assert f"{nologin} exists" in proved.text
 
 
-def test_the_client_says_the_same_of_an_unknown_account_and_of_a_key_that_is_not_known(running: Node, account: TestAccount, other: TestAccount) -> None:
+def test_the_client_says_the_same_of_an_unknown_account_and_of_a_key_that_is_not_known(
+    running: Node, account: TestAccount, other: TestAccount
+) -> None:
     unknown = running.client(account, "-l", "aedt-nobody", "--", "true")
     foreign = running.client(account, "-l", other.name, "--", "true")
     assert unknown.returncode == foreign.returncode == 255
@@ -301,13 +303,13 @@ def test_a_proof_of_anything_else_is_no_proof(node: Callable[..., Node], account
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path, test_machine: None) -> Iterator[Path]:
+def small_disk(test_machine: None) -> Iterator[Path]:
     """A file system of 64 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
+    place = Path(tempfile.mkdtemp(prefix=f"{machine.MARK}-{os.getpid()}-", dir="/var/tmp"))  # noqa: S108
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "aedt", str(place)], check=True)
     yield place
-    subprocess.run(["umount", str(place)], check=True)
+    subprocess.run(["umount", "-l", str(place)], check=True)
+    place.rmdir()
 
 
 def test_a_login_that_cannot_be_recorded_is_refused(small_disk: Path, node: Callable[..., Node], account: TestAccount) -> None:
