@@ -84,6 +84,8 @@ class Stage:
             mechanisms={how: self.mechanisms.server(how) for how in ("declines", "asks", "proves")},
             name="node1",
             embedded=False,
+            user="",
+            sandbox_fault="",
             delay_key=key,
             clock=self.hands.clock(),
         )
