@@ -36,8 +36,9 @@ class Outgoing:
         """All is written and the client has it."""
         return self.finished and self.acked == self.produced
 
-    def read_from(self, descriptor: int, most: int = CHUNK) -> int | None:
-        """Read once. Bytes read, 0 at the end of the stream, None if there is nothing now. The ring must not be full."""
+    def read_from(self, descriptor: int, most: int = CHUNK, check: Callable[[memoryview], None] | None = None) -> int | None:
+        """Read once. Bytes read, 0 at the end of the stream, None if there is nothing now. The ring must not be full. What makes `check` raise is
+        never reported."""
         try:
             room = min(self.ring.size - (self.produced - self.acked), most)
             size = os.readv(descriptor, [self.ring.span(self.produced, self.produced + room)])
@@ -46,6 +47,8 @@ class Outgoing:
         except OSError:  # a pty or socket whose other end is gone
             return 0
         if size:
+            if check is not None:
+                check(self.ring.span(self.produced, self.produced + size))
             self.produced += size
             self._tell(self.produced)
         return size

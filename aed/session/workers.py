@@ -260,16 +260,13 @@ class Worker:
     def _pump_up(self) -> None:
         if self.talk.fd < 0 or self.up.full:
             return
-        start = self.up.produced
-        size = self.up.read_from(self.talk.fd)
+        try:
+            size = self.up.read_from(self.talk.fd, check=self.up_framing.feed)
+        except RemoteError:
+            size = 0
         if size == 0:
             self._close_talk()
         elif size:
-            try:
-                self.up_framing.feed(self.up.ring.span(start, self.up.produced))
-            except RemoteError:
-                self._close_talk()
-                return
             self._watch_talk()
 
     def _pump_down(self) -> None:
