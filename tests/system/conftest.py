@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import wait
 from tests.support.machine import Accounts, TestAccount
 from tests.support.node import GROUP, Node
 from tests.support.prefix import Prefix
@@ -55,4 +56,5 @@ def running(module_node: Node) -> Iterator[Node]:
     module_node.wait_idle()
     said = module_node.stderr()[before:]
     assert "Traceback" not in said, said
-    assert not list((module_node.runtime_directory / "sessions").iterdir())
+    sessions = module_node.runtime_directory / "sessions"
+    wait.until(lambda: not list(sessions.iterdir()), f"{sessions} is empty")
