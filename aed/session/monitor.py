@@ -18,8 +18,8 @@ GRANTED = "granted"
 
 TABLE: dict[str, dict[type[Message], int]] = {
     BEFORE_HELLO: {Hello: 1, Goodbye: 1},
-    BEFORE_LOGIN: {AuthRequest: 64, Goodbye: 1},
-    IN_EXCHANGE: {AuthResponse: 256, AuthAbort: 64, Goodbye: 1},
+    BEFORE_LOGIN: {AuthRequest: 128, Goodbye: 1},
+    IN_EXCHANGE: {AuthResponse: 256, AuthAbort: 128, Goodbye: 1},
     GRANTED: {Start: UNLIMITED, Signal: UNLIMITED, Goodbye: 1},
 }
 """How often each may come in the whole connection. Time and tries are limited elsewhere as well; these caps end what slips through."""
