@@ -121,7 +121,8 @@ def run_on_this_machine() -> Iterator[None]:
         finally:
             with _changing(), contextlib.suppress(BlockingIOError):
                 fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if pwd.getpwnam(DAEMON_USER).pw_gecos == f"made by {MARK}":
+                user = pwd.getpwnam(DAEMON_USER)
+                if user.pw_gecos == f"made by {MARK}" and not pids_of_uid(user.pw_uid):  # somebody's own daemon may use it as well
                     _change_accounts("userdel", DAEMON_USER)
 
 
