@@ -9,6 +9,7 @@ import hashlib
 import os
 import socket
 import sys
+from collections import deque
 
 import aed
 from aeclient import known_nodes, tls, transport
@@ -28,7 +29,6 @@ from aed.wire.messages import (
     Goodbye,
     Hello,
     Message,
-    Notice,
     Ping,
     Pong,
     Welcome,
@@ -38,7 +38,7 @@ from aed.wire.states import CLIENT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from aeclient.target import Target
     from aeclient.transport import Stream
@@ -79,13 +79,57 @@ class MechanismContext:
         self.ask = ask
 
 
+class Conversation:
+    """A TLS connection on which frames are sent and awaited, one at a time. `where` begins each message."""
+
+    def __init__(self, sock: ssl.SSLSocket, where: str) -> None:
+        self.sock = sock
+        self.wire = Connection(CLIENT)
+        self.where = where
+        self.frames: deque[Frame] = deque()
+        sock.settimeout(LOGIN_TIME)
+
+    def send(self, message: Message) -> None:
+        try:
+            self.sock.sendall(self.wire.send(message))
+        except OSError as error:
+            raise Unavailable(f"{self.where}: the connection broke during authentication: {error}") from None
+
+    def next_frame(self) -> Frame:
+        """The next control message, not decoded."""
+        while not self.frames:
+            try:
+                data = self.sock.recv(1 << 16)
+            except TimeoutError:
+                raise Unavailable(f"{self.where}: no word from the node for {LOGIN_TIME:.0f} s during authentication") from None
+            except OSError as error:
+                raise Unavailable(f"{self.where}: the connection broke during authentication: {error}") from None
+            if not data:
+                raise Unavailable(f"{self.where}: the node closed the connection during authentication; its audit record says why")
+            self.frames.extend(item for item in self.wire.receive(memoryview(data)) if isinstance(item, Frame))
+        return self.frames.popleft()
+
+    def expect(self) -> Message:
+        """The next message that is not about keeping the connection alive. Raises `Denied` where the node says goodbye."""
+        while True:
+            message = self.next_frame().decode()
+            if isinstance(message, Ping):
+                self.send(Pong(cookie=message.cookie))
+            elif isinstance(message, Goodbye):
+                raise Denied(f"{self.where}: {message.text or message.reason}")
+            elif not isinstance(message, Pong):
+                return message
+
+
 class Session:
     """An authenticated connection to one node, still blocking."""
 
-    def __init__(self, target: Target, sock: ssl.SSLSocket, wire: Connection, accept: Accept, node: str) -> None:
+    def __init__(self, target: Target, conversation: Conversation, accept: Accept, node: str) -> None:
         self.target = target
-        self.sock = sock
-        self.wire = wire
+        self.sock = conversation.sock
+        self.wire = conversation.wire
+        self.early = tuple(conversation.frames)
+        """What the node said in one breath with Accept."""
         self.accept = accept
         self.node = node
 
@@ -154,25 +198,23 @@ class _Login:
 
     # The exchange.
 
-    def _greet(self, channel: tls.Channel) -> tuple[Connection, Welcome, bytes, bytes]:
-        """Hello and Welcome: the connection, the welcome, our nonce, the hash over both."""
-        wire = Connection(CLIENT)
+    def _greet(self, channel: tls.Channel) -> tuple[Conversation, Welcome, bytes, bytes]:
+        """Hello and Welcome: the conversation, the welcome, our nonce, the hash over both."""
+        conversation = Conversation(channel.sock, self.where)
         nonce = os.urandom(NONCE_SIZE)
         hello = Hello(versions=VERSIONS, software=f"aeclient {aed.__version__}", capabilities=(), nonce=nonce)
-        channel.sock.settimeout(LOGIN_TIME)
-        channel.sock.sendall(wire.send(hello))
-        frame = next(self._frames(channel.sock, wire))
+        conversation.send(hello)
+        frame = conversation.next_frame()
         welcome = frame.decode()
         if isinstance(welcome, Goodbye):
             raise Denied(f"{self.where}: {welcome.text or welcome.reason}")
         if not isinstance(welcome, Welcome) or welcome.version not in VERSIONS or len(welcome.nonce) != NONCE_SIZE:
             raise RemoteError(f"{self.where}: the node did not welcome us as the protocol says")
-        return wire, welcome, nonce, hashlib.sha256(hello.encode() + frame.payload).digest()
+        return conversation, welcome, nonce, hashlib.sha256(hello.encode() + frame.payload).digest()
 
     def _converse(self, channel: tls.Channel, *, local: bool) -> Session:
-        wire, welcome, nonce, hellos = self._greet(channel)
+        conversation, welcome, nonce, hellos = self._greet(channel)
         self.trace(f"TLS 1.3 with node {welcome.node} ({welcome.software}), identity {known_nodes.fingerprint(channel.certificate or b'')}")
-        frames = self._frames(channel.sock, wire)
         user = self.target.user or local_user()
         usable = [name for name in PREFERENCE if name in welcome.mechanisms] + [name for name in welcome.mechanisms if name not in PREFERENCE]
         tried: list[str] = []
@@ -201,10 +243,10 @@ class _Login:
             offered = False
             for what, steps in module.credentials(context):  # type: ignore[arg-type]
                 offered = True
-                answer = self._attempt(channel.sock, wire, frames, mechanism, user, steps)
+                answer = self._attempt(conversation, mechanism, user, steps)
                 if isinstance(answer, Accept):
                     self.trace(f"{mechanism}: {what} accepted: {answer.identity} is {answer.account} in group {answer.group}")
-                    return Session(self.target, channel.sock, wire, answer, welcome.node)
+                    return Session(self.target, conversation, answer, welcome.node)
                 said = answer or said
                 self.trace(f"{mechanism}: {what} was not accepted{': ' + answer if answer else ''}")
                 tried.append(f"{mechanism}: {what} was not accepted")
@@ -222,49 +264,22 @@ class _Login:
 
         return note
 
-    def _attempt(self, sock: socket.socket, wire: Connection, frames: Iterator[Frame], mechanism: str, user: str, steps: ClientSteps) -> Accept | str:
+    def _attempt(self, conversation: Conversation, mechanism: str, user: str, steps: ClientSteps) -> Accept | str:
         """One credential: the Accept, or what the node said to a proved identity ("" for nothing)."""
         data = next(steps)
         named = self.target.user is not None
-        sock.sendall(wire.send(AuthRequest(user=user, named=named, groups=self.groups, mechanism=mechanism, data=data)))
+        conversation.send(AuthRequest(user=user, named=named, groups=self.groups, mechanism=mechanism, data=data))
         while True:
-            message = self._expect(sock, wire, frames)
+            message = conversation.expect()
             if isinstance(message, AuthChallenge):
                 try:
-                    answer: Message = AuthResponse(data=steps.send(message.data))
+                    conversation.send(AuthResponse(data=steps.send(message.data)))
                 except StopIteration:
-                    answer = AuthAbort()
-                sock.sendall(wire.send(answer))
+                    conversation.send(AuthAbort())
             elif isinstance(message, Accept):
                 return message
             elif isinstance(message, AuthFailed):
                 return message.text
-            elif isinstance(message, Goodbye):
-                raise Denied(f"{self.where}: {message.text or message.reason}")
-
-    def _expect(self, sock: socket.socket, wire: Connection, frames: Iterator[Frame]) -> Message:
-        for frame in frames:
-            message = frame.decode()
-            if isinstance(message, Ping):
-                sock.sendall(wire.send(Pong(cookie=message.cookie)))
-            elif not isinstance(message, Pong | Notice):
-                return message
-        raise Unavailable(f"{self.where}: the node closed the connection during authentication; its audit record says why")
-
-    def _frames(self, sock: socket.socket, wire: Connection) -> Iterator[Frame]:
-        """Frames as they come. What came together with the last one is of the next state already, so nothing may be left over: the table says so."""
-        while True:
-            try:
-                data = sock.recv(1 << 16)
-            except TimeoutError:
-                raise Unavailable(f"{self.where}: no word from the node for {LOGIN_TIME:.0f} s during authentication") from None
-            except OSError as error:
-                raise Unavailable(f"{self.where}: the connection broke during authentication: {error}") from None
-            if not data:
-                raise Unavailable(f"{self.where}: the node closed the connection during authentication; its audit record says why")
-            for item in wire.receive(memoryview(data)):
-                if isinstance(item, Frame):
-                    yield item
 
     def _ask(self, prompt: str) -> str:
         if self.trust.batch:

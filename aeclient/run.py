@@ -146,6 +146,9 @@ class Run:
     def _loop(self) -> None:
         for worker in self.workers.values():
             worker.node.send(self._start(worker))
+        for node in self.nodes:
+            for frame in node.session.early:
+                self._on_frame(node, frame)
         next_keepalive = time.monotonic() + KEEPALIVE
         while not self._over():
             self._set_events()
@@ -266,6 +269,9 @@ class Run:
             worker.started = True
             worker.stdin.limit = worker.to_worker.limit = message.window
             self._tell_master(records.STARTED, worker)
+            for sink in (self.out, self.err):
+                if sink.closed:
+                    self._nobody_reads(sink)
             if worker.wants_stdin:
                 self.input_open = True
             self._send_down(worker)
@@ -339,7 +345,7 @@ class Run:
         """As a broken pipe does it on one machine: the workers' writes fail from now on."""
         sink.drop()
         for channel, (worker, stream, other, _) in self.sinks.items():
-            if other is sink and stream.end is None:
+            if other is sink and worker.started and stream.end is None:
                 worker.node.send(Reset(), channel)
 
     def _ack(self, channel: int) -> None:

@@ -43,6 +43,7 @@ def connect(raw: socket.socket, *, pinned: bytes | None = None, ca: str | None =
     context.check_hostname = ca is not None and pinned is None
     if pinned is not None:
         context.load_verify_locations(cadata=pinned)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a site's host certificate may be what is pinned
     elif ca is not None:
         context.load_verify_locations(**{"capath" if os.path.isdir(ca) else "cafile": ca})
     else:

@@ -17,10 +17,12 @@ from collections.abc import Callable
 
 from OpenSSL import SSL
 
-from aed import checker, net, privilege, registry, spawn, warm
+from aed import checker, privilege, registry, spawn
 from aed.errors import AedError
 from aed.link import Link
 from aed.model import Account
+from aed.net import main as net
+from aed.net import tls, warm
 from aed.sandbox import filters
 
 CONTROL = 4
@@ -64,7 +66,7 @@ def serve(control: socket.socket, bpf: dict[str, bytes]) -> None:
     selector = selectors.PollSelector()
     selector.register(control, selectors.EVENT_READ)
     selector.register(wake_read, selectors.EVENT_READ)
-    context = net.tls_context()
+    context = tls.tls_context()
     gc.collect()
     gc.freeze()
     while True:

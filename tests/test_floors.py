@@ -38,7 +38,6 @@ FLOORS: dict[str, int] = {
     "aed.audit": 4,
     "aed.session": 5,
     "aed.net": 5,
-    "aed.net_streams": 5,
     "aed.checker": 5,
     "aed.zygote": 5,
     "aed.issuer": 5,
@@ -85,7 +84,7 @@ BANS = (
         "aed",
         {"twisted"},
         "Twisted runs in the user aed's processes only: a session that holds it is no longer small",
-        but=("aed.net", "aed.net_streams", "aed.zygote", "aed.testing", "aed.metrics"),
+        but=("aed.net", "aed.zygote", "aed.testing", "aed.metrics"),
     ),
     Ban(
         "aed",

@@ -24,7 +24,7 @@ from aed.session.context import Node, Peer
 from aed.session.monitor import BEFORE_LOGIN, IN_EXCHANGE, Monitor
 from aed.session.schedule import failure_delay
 from aed.wire.binding import CONTEXT, NONCE_SIZE, Binding
-from aed.wire.messages import AuthAbort, AuthChallenge, AuthFailed, AuthRequest, AuthResponse, Fault, Goodbye, Hello, Message, Welcome
+from aed.wire.messages import AuthAbort, AuthChallenge, AuthFailed, AuthRequest, AuthResponse, Fault, Goodbye, Hello, Message, Welcome, clip
 
 VERSIONS = (1,)
 CAPABILITIES: tuple[str, ...] = ()
@@ -83,7 +83,7 @@ class Login:
             self.clock.sleep(max(0.0, started + delay - self.clock.monotonic()))
             if tries >= self.node.config["limits.max_auth_tries"]:
                 raise Over("too many tries", text or "too many authentication attempts: name one credential with --identity", Fault.DENIED)
-            self.send(AuthFailed(mechanisms=tuple(self.node.mechanisms), text=text))
+            self.send(AuthFailed(mechanisms=tuple(self.node.mechanisms), text=clip(text)))
 
     def send(self, message: Message) -> None:
         self.link.send(records.message(message.code, 0, message.encode()))

@@ -27,11 +27,13 @@ from aed.session.loop import READ, WRITE, Loop
 from aed.session.monitor import GRANTED, Monitor
 from aed.session.policy import default_profile, max_workers, notice, plan_worker
 from aed.session.workers import Worker, exit_word
-from aed.wire.messages import Accept, Exited, Fault, Goodbye, Message, NotStarted, Signal, Start, Started
+from aed.wire.messages import Accept, Exited, Fault, Goodbye, Message, NotStarted, Signal, Start, Started, clip
 
 HANGUP_TIME = 2.0
 """Seconds between SIGHUP and SIGKILL when the connection is gone."""
 SIGNALS = {name: signal.Signals[f"SIG{name}"] for name in ["HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "ALRM", "CONT", "STOP"]}
+MAX_BACKLOG = 4096
+"""Records that net has not taken: it always reads, so one that does not is not ours any more."""
 SMALL_RING = 64 * 1024
 
 
@@ -120,6 +122,9 @@ class Session:
             return
         with contextlib.suppress(OSError):
             waiting = not self.link.flush()
+            if self.link.backlog > MAX_BACKLOG:
+                self.hang_up("net does not read")
+                return
             if waiting != self.waiting:
                 self.waiting = waiting
                 self.loop.watch(self.link.fileno(), READ | WRITE * waiting, self._on_link)
@@ -136,7 +141,7 @@ class Session:
         except (EOFError, OSError):
             self.hang_up("connection lost")
         except RemoteError as error:
-            self.send(Goodbye(fault=Fault.REMOTE, reason="protocol", text=str(error)))
+            self.send(Goodbye(fault=Fault.REMOTE, reason="protocol", text=clip(str(error))))
             self.hang_up(f"protocol: {error}")
 
     def _on_record(self, record: bytes) -> None:
@@ -189,7 +194,7 @@ class Session:
                 door.close()
             text = str(error) if isinstance(error, AedError) else f"the node could not start it: {error}"
             self.record("worker_refused", worker=start.worker, reason=text)
-            self.send(NotStarted(worker=start.worker, text=text))
+            self.send(NotStarted(worker=start.worker, text=clip(text)))
             return
         self.workers[start.worker] = worker
         self.alive += 1
@@ -274,7 +279,7 @@ def end_without_login(node: Node, peer: Peer, login: Login, reason: str, text: s
     """Say why, where there is somebody to say it to, and record it."""
     with contextlib.suppress(AedError, OSError):
         if text:
-            login.send(Goodbye(fault=fault, reason=reason.split(":")[0], text=text))
+            login.send(Goodbye(fault=fault, reason=clip(reason.split(":")[0]), text=clip(text)))
         login.link.send(bytes([records.CLOSE]))
     try:
         login.audit.record("no_login", peer=peer.address, reason=reason)

@@ -99,7 +99,7 @@ def plan_worker(node: Node, grant: Grant, start: Start, *, private: str, door: s
             ),
             rlimits=rlimits(node.config),
             seccomp=None if (name := FOR_PROFILE[profile]) is None else node.filters[name],
-            unprivileged=node.embedded or grant.account.uid == 0,
+            unprivileged=not node.user,
         )
     except LocalError as error:
         raise Denied(str(error)) from None

@@ -207,6 +207,10 @@ class Reset(Message, code=0x33):
     """Nobody reads this stream any more; the sender stops (as EPIPE says it on a pipe)."""
 
 
+MAX_TEXT = 1000
+"""Characters of a sentence for people; what comes from the peer may be in it."""
+
+
 class Fault:
     """Whose fault a Goodbye is, seen from its sender."""
 
@@ -214,6 +218,11 @@ class Fault:
     LOCAL = 1
     REMOTE = 2
     DENIED = 3
+
+
+def clip(text: str) -> str:
+    """A sentence that surely fits in a message, and in a log line."""
+    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
 
 
 def stdio(worker: int) -> int:

@@ -1,7 +1,6 @@
-"""One connection's network side: TLS 1.3, frames, windows, keepalive (user aed, under seccomp).
+"""Net's loop: frames between TLS and the session's link, stream bytes between TLS and the rings.
 
-Net carries; it decides nothing about who may do what. It holds the TLS leaf's key and no other secret, and moves stream bytes between TLS and the
-rings that the session shares with it. Must not live here: authentication, accounts, workers, files.
+Lives here: class `Net`, and `main`, which the zygote calls in the forked child. Must not live here: TLS (`tls`), offsets (`streams`).
 """
 
 from __future__ import annotations
@@ -14,63 +13,27 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from twisted.internet.epollreactor import EPollReactor
 
 from aed import link as records
 from aed.errors import AedError, RemoteError
 from aed.link import Link
-from aed.net_streams import Inbound, Outbound, WorkerStreams
+from aed.net.streams import Inbound, Outbound, WorkerStreams
+from aed.net.tls import READ_SIZE, RECORD, Broken, TlsSocket, use_leaf
 from aed.wire import states
 from aed.wire.connection import Connection
 from aed.wire.frames import MAX_DATA, Frame, Piece
-from aed.wire.messages import (
-    BY_CODE,
-    Accept,
-    Ack,
-    End,
-    Exited,
-    Fault,
-    Goodbye,
-    Ping,
-    Pong,
-    Reset,
-    messages,
-    stderr,
-    stdio,
-)
+from aed.wire.messages import BY_CODE, Ack, End, Exited, Fault, Goodbye, Message, Ping, Pong, Reset, clip, messages, stderr, stdio
 
-RECORD = 16 * 1024
-READ_SIZE = 8 * RECORD
 READS_PER_TURN = 16
 MAX_QUEUE = 256
+"""Control frames for the client, or records for the session, that may wait before we stop reading."""
 BULK = 4096
 ACK_DELAY = 0.02
 FLUSH_TIME = 5.0
 LINGER_TIME = 2.0
-CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
-PARTIAL_WRITE = 0x1  # SSL_MODE_ENABLE_PARTIAL_WRITE of <openssl/ssl.h>, which pyOpenSSL sets but does not name
-EXPORTER_LABEL = b"EXPORTER-Channel-Binding"  # RFC 9266
-
-
-def tls_context() -> SSL.Context:
-    """TLS 1.3 only, no resumption (a resumed session would skip what the client verifies). Made before the fork; it has no key yet."""
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(SSL.TLS1_3_VERSION)
-    context.set_tls13_ciphersuites(CIPHERS)
-    context.set_options(SSL.OP_NO_TICKET | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_COMPRESSION)
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.clear_mode(PARTIAL_WRITE)  # one call for a whole frame instead of one for each 16 KiB
-    return context
-
-
-def use_leaf(context: SSL.Context, chain: list[str], key: str) -> None:
-    """The certificate and the only key that a net ever sees."""
-    certificates = [crypto.load_certificate(crypto.FILETYPE_PEM, pem.encode()) for pem in chain]
-    context.use_certificate(certificates[0])
-    for extra in certificates[1:]:
-        context.add_extra_chain_cert(extra)
-    context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_PEM, key.encode()))
+PINGED = (states.AUTHENTICATE, states.JUDGE, states.ANSWER, states.OPEN)
 
 
 class Descriptor:
@@ -97,11 +60,8 @@ class Net:
     def __init__(self, reactor: Any, sock: socket.socket, link: Link, context: SSL.Context, setup: dict[str, Any]) -> None:
         self.reactor = reactor
         self.link = link
-        self.sock = sock
         self.wire = Connection(states.NODE)
-        use_leaf(context, setup["chain"], setup["key"])
-        self.tls = SSL.Connection(context, sock)
-        self.tls.set_accept_state()
+        self.tls = TlsSocket(sock, context)
         self.keepalive_interval: float = setup["keepalive_interval"]
         self.keepalive_count: int = setup["keepalive_count"]
         self.shaken = False
@@ -110,9 +70,7 @@ class Net:
         self.heard = False
         self.silent = 0
         self.bulk = False
-        self.buffer = memoryview(bytearray(READ_SIZE + RECORD))
         self.control: deque[bytes] = deque()
-        self.sending: deque[memoryview | bytes] = deque()
         self.workers: dict[int, WorkerStreams] = {}
         self.highest = -1
         self.outbound: dict[int, Outbound] = {}
@@ -120,6 +78,7 @@ class Net:
         self.ready: deque[Outbound] = deque()
         self.filled: set[Inbound] = set()
         self.acks_due = False
+        self.ended: list[WorkerStreams] = []
         self.tls_side = Descriptor(sock.fileno(), self.on_network, self.write)
         self.link_side = Descriptor(link.fileno(), self.on_link, self.flush_link)
 
@@ -136,26 +95,31 @@ class Net:
             self._read()
         except RemoteError as error:
             self.refuse(str(error))
-        except (SSL.Error, OSError) as error:
-            self.lost(f"the connection broke: {describe(error)}")
+        except Broken as error:
+            self.lost(f"the connection broke: {error}")
         finally:
             self._tell_filled()
             self._flush_link()
 
     def _read(self) -> None:
         if self.lingering:
-            self._drain()
+            if self.tls.drain():
+                self.stop()
             return
-        if not self.shaken and not self._handshake():
-            return
+        if not self.shaken:
+            if not self.tls.handshake():
+                return
+            self.shaken = True
+            self._tell(bytes([records.READY]) + self.tls.exporter())
         for _ in range(READS_PER_TURN):
             if self.closing:
                 return
             if self.link.backlog > MAX_QUEUE or len(self.control) > MAX_QUEUE:
                 self.reactor.removeReader(self.tls_side)
                 return
-            size = self._fill()
-            for item in self.wire.receive(self.buffer[:size]):
+            size = self.tls.fill()
+            self.heard = self.heard or size > 0
+            for item in self.wire.receive(self.tls.buffer[:size]):
                 if isinstance(item, Piece):
                     self._on_piece(item)
                 else:
@@ -163,42 +127,6 @@ class Net:
             if size < READ_SIZE:
                 return
         self.reactor.callLater(0, self.on_network)
-
-    def _fill(self) -> int:
-        """Read TLS records into the buffer until there are no more, or no room for another."""
-        size = 0
-        try:
-            while size < READ_SIZE:
-                got = self.tls.recv_into(self.buffer[size:], RECORD)
-                size += got
-                if got < RECORD and not self.tls.pending():
-                    break  # most likely all there is; asking in vain costs more than the reactor's next call
-        except SSL.WantReadError:
-            pass
-        except (SSL.Error, OSError):
-            if not size:
-                raise
-        self.heard = self.heard or size > 0
-        return size
-
-    def _handshake(self) -> bool:
-        try:
-            self.tls.do_handshake()
-        except SSL.WantReadError:
-            return False
-        except SSL.WantWriteError:
-            self.reactor.addWriter(self.tls_side)
-            return False
-        self.shaken = True
-        exporter = self.tls.export_keying_material(EXPORTER_LABEL, 32, b"")
-        self._tell(bytes([records.READY]) + exporter)
-        return True
-
-    def _drain(self) -> None:
-        """After our last byte: read and drop until the client closes, so that no reset overtakes what it has not read yet."""
-        while self.sock.recv_into(self.buffer):
-            pass
-        self.stop()
 
     def _on_piece(self, piece: Piece) -> None:
         stream = self.inbound.get(piece.channel)
@@ -284,6 +212,8 @@ class Net:
             while received is not None:
                 self._on_record(*received)
                 received = self.link.receive() if self.bulk else None
+        except AedError as error:
+            self.lost(f"the session's word could not be passed on: {error}")
         except (EOFError, OSError):
             self.say_goodbye(Fault.LOCAL, "session-lost", "the session on the node ended without a word: ask the node's administrator for its log")
         self.write()
@@ -331,8 +261,6 @@ class Net:
             if streams is not None:
                 streams.exited = True
                 self._forget_if_done(streams)
-        elif kind is Accept:
-            self.heard = True
 
     def _open(self, record: bytes, descriptors: list[int]) -> None:
         worker, window, rings = records.parse_opening(record)
@@ -354,16 +282,15 @@ class Net:
         for stream in streams.inbound:
             self.inbound.pop(stream.channel, None)
             self.filled.discard(stream)
-        streams.close()
+        self.ended.append(streams)
 
     # Sending.
 
-    def _queue(self, message: Any, channel: int = 0) -> None:
+    def _queue(self, message: Message, channel: int = 0) -> None:
         if self.wire.state == states.CLOSED:
             return
         self.control.append(self.wire.send(message, channel))
-        if not self.sending:
-            self.write()
+        self.write()
 
     def _offer(self, out: Outbound) -> None:
         if not out.queued and out.has_something:
@@ -375,39 +302,28 @@ class Net:
         if self.lingering:
             return
         if not self.shaken:
-            self.on_network()
             return
         try:
-            self._write()
-        except SSL.WantWriteError:
-            self.reactor.addWriter(self.tls_side)
-            return
-        except (SSL.Error, OSError) as error:
-            self.lost(f"the connection broke: {describe(error)}")
-            return
-        self.reactor.removeWriter(self.tls_side)
-        if not self.closing:
-            self.reactor.addReader(self.tls_side)
-
-    def _write(self) -> None:
-        while True:
-            while self.sending:
-                part = self.sending[0]
-                taken = self.tls.send(part)
-                if taken == len(part):
-                    self.sending.popleft()
+            while self.tls.flush():
+                if self.control:
+                    self.tls.queue(b"".join(self.control))
+                    self.control.clear()
+                elif self.closing:
+                    self._finish()
+                    return
+                elif self.ready and self.wire.state == states.OPEN:
+                    self._next_data()
                 else:
-                    self.sending[0] = memoryview(part)[taken:]
-            if self.control:
-                self.sending.append(b"".join(self.control))
-                self.control.clear()
-            elif self.closing:
-                self._finish()
-                return
-            elif self.ready and self.wire.state == states.OPEN:
-                self._next_data()
-            else:
-                return
+                    while self.ended:
+                        self.ended.pop().close()  # only now is none of their memory waiting to be sent
+                    self.reactor.removeWriter(self.tls_side)
+                    if not self.closing:
+                        self.reactor.addReader(self.tls_side)
+                    return
+        except Broken as error:
+            self.lost(f"the connection broke: {error}")
+            return
+        self.reactor.addWriter(self.tls_side)
 
     def _next_data(self) -> None:
         out = self.ready.popleft()
@@ -419,10 +335,9 @@ class Net:
             out.sending.advance(len(data))
             header = self.wire.data_header(out.channel, start, len(data))
             if len(data) < RECORD:
-                self.sending.append(header + data)
+                self.tls.queue(header + data)
             else:
-                self.sending.append(header)
-                self.sending.append(data)
+                self.tls.queue(header, data)
         if out.at_end:
             out.sending.ended = True
             self.control.append(self.wire.send(End(offset=out.sending.sent), out.channel))
@@ -476,7 +391,7 @@ class Net:
         self.heard = False
         if self.silent > self.keepalive_count:
             self.lost(f"the client was silent for {self.silent} keepalive intervals")
-        elif self.silent and not self.closing and self.wire.state in (states.AUTHENTICATE, states.JUDGE, states.ANSWER, states.OPEN):
+        elif self.silent and not self.closing and self.wire.state in PINGED:
             self._queue(Ping(cookie=self.silent))
 
     def refuse(self, text: str) -> None:
@@ -488,7 +403,7 @@ class Net:
         if self.closing:
             return
         with contextlib.suppress(AedError):
-            self.control.append(self.wire.send(Goodbye(fault=fault, reason=reason, text=text)))
+            self.control.append(self.wire.send(Goodbye(fault=fault, reason=reason, text=clip(text))))
         self.close()
         self.write()
 
@@ -502,9 +417,7 @@ class Net:
                 self.stop()
 
     def _finish(self) -> None:
-        with contextlib.suppress(SSL.Error):
-            self.tls.shutdown()
-        self.sock.shutdown(socket.SHUT_WR)
+        self.tls.finish()
         self.lingering = True
         self.reactor.removeWriter(self.tls_side)
         self.reactor.addReader(self.tls_side)
@@ -520,17 +433,6 @@ class Net:
             self.reactor.crash()
 
 
-def describe(error: Exception) -> str:
-    """One line about a TLS or system error."""
-    if isinstance(error, SSL.ZeroReturnError):
-        return "closed by the client"
-    if isinstance(error, SSL.SysCallError):
-        return str(error.args[-1])
-    if isinstance(error, SSL.Error):
-        return "; ".join(str(part[-1]) for part in (error.args[0] if error.args and isinstance(error.args[0], list) else [])) or type(error).__name__
-    return str(error)
-
-
 def main(sock: socket.socket, link: Link, context: SSL.Context, confine: Callable[[], None]) -> None:
     """Serve one connection, from the link's SETUP record to its end. `confine` loads the seccomp filter once all is set up."""
     link.sock.setblocking(True)
@@ -542,7 +444,9 @@ def main(sock: socket.socket, link: Link, context: SSL.Context, confine: Callabl
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     reactor = EPollReactor()  # type: ignore[no-untyped-call]
-    net = Net(reactor, sock, link, context, json.loads(received[0][2:]))
+    setup = json.loads(received[0][2:])
+    use_leaf(context, setup["chain"], setup["key"])
+    net = Net(reactor, sock, link, context, setup)
     confine()
     net.start()
     reactor.run(installSignalHandlers=False)

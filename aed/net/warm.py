@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
-from aed.net import EXPORTER_LABEL, tls_context, use_leaf
+from aed.net.tls import EXPORTER_LABEL, tls_context, use_leaf
 
 ROUNDS = 8
 """A TLS 1.3 handshake and some bytes take fewer turns than this."""
