@@ -30,11 +30,24 @@ PASSED = ("LANG", "LC_ALL", "LC_CTYPE", "LC_NUMERIC", "LC_TIME", "LC_COLLATE", "
 
 def main() -> NoReturn:
     """Entry of the command. Leaves without the interpreter's tidying up, which takes longer than a TLS handshake and has nothing left to do."""
+    fill_standard_streams()
     status = command()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(status)
+
+
+def fill_standard_streams() -> None:
+    """What is closed becomes /dev/null, or the next descriptor that is opened would be taken for it."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115  open as long as we are
 
 
 def command() -> int:
