@@ -342,11 +342,15 @@ class Run:
                 self._ack(channel)
 
     def _cannot_write(self, sink: Sink, error: OSError) -> None:
-        """As on one machine the workers' writes fail from now on. A closed pipe is the reader's own wish; anything else, as a full disk, is told."""
+        """A closed pipe is the reader's own wish; anything else, as a full disk, is told."""
         if not isinstance(error, BrokenPipeError):
             self.first_failure = self.first_failure or OWN_FAILURE
             if sink is not self.err:
                 self.say(f"cannot write the output: {error.strerror}")
+        self._nobody_reads(sink)
+
+    def _nobody_reads(self, sink: Sink) -> None:
+        """As a broken pipe does it on one machine: the workers' writes fail from now on."""
         sink.drop()
         for channel, (worker, stream, other, _) in self.sinks.items():
             if other is sink and worker.started and stream.end is None:
