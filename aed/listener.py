@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import gc
 import os
+import pwd
 import secrets
 import selectors
 import shutil
@@ -52,6 +53,7 @@ class Listener:
     def __init__(self, node: Node, zygote_pid: int, sockets: list[socket.socket]) -> None:
         self.node = node
         self.zygote_pid = zygote_pid
+        self.carrier_uid = os.geteuid() if node.embedded or os.geteuid() else pwd.getpwnam(node.config["user"]).pw_uid
         self.sockets = sockets
         self.children: dict[int, Child] = {}
         self.selector = selectors.EpollSelector()
@@ -256,7 +258,7 @@ class Listener:
     def _kill_orphans(self) -> None:
         """We are the subreaper: what was below a session that was killed is our child now. Nets and checkers are not of that kind."""
         while True:
-            strangers = [pid for pid in own_children() if pid not in self.children and pid != self.zygote_pid and not is_carrier(pid)]
+            strangers = [pid for pid in own_children() if pid not in self.children and pid != self.zygote_pid and not self._is_carrier(pid)]
             if self.renewal is not None:
                 strangers = [pid for pid in strangers if pid != self.renewal.pid]
             if not strangers:
@@ -265,6 +267,16 @@ class Listener:
                 with contextlib.suppress(ProcessLookupError, ChildProcessError):
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
+
+    def _is_carrier(self, pid: int) -> bool:
+        """Whether a process is a net or a checker: they end by themselves when their session's link closes. A name is its process's own to choose, so
+        the uid must be that of the daemon's own account too."""
+        try:
+            with open(f"/proc/{pid}/status") as file:
+                status = dict(line.rstrip("\n").split(":\t", 1) for line in file if line.startswith(("Name:", "Uid:")))
+        except OSError:
+            return False
+        return status["Name"] in ("aed-net", "aed-checker", "aed-zygote") and status["Uid"].split() == [str(self.carrier_uid)] * 4
 
     def _end(self) -> None:
         """Told to stop: end sessions (they outlive the listener once resumption is built), then the zygote."""
@@ -297,15 +309,6 @@ def own_children() -> list[int]:
     """The pids of this process's children, as the kernel lists them."""
     with open(f"/proc/self/task/{os.getpid()}/children") as file:
         return [int(word) for word in file.read().split()]
-
-
-def is_carrier(pid: int) -> bool:
-    """Whether a process is a net or a checker: they end by themselves when their session's link closes."""
-    try:
-        with open(f"/proc/{pid}/comm") as file:
-            return file.read().strip() in ("aed-net", "aed-checker", "aed-zygote")
-    except OSError:
-        return False
 
 
 def peer_of(connection: socket.socket, address: object) -> Peer:
