@@ -8,10 +8,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from aed.wire.frames import Frame
 from aed.wire.messages import Accept, AuthAbort, AuthChallenge, AuthFailed, AuthRequest, Fault, Goodbye, Hello
 from tests.support import machine, raw
 from tests.support.machine import Accounts, TestAccount
@@ -29,7 +31,7 @@ def attempt(node: Node, user: str, signer: TestAccount | ed25519.Ed25519PrivateK
         client.greet()
         client.send(AuthRequest(user=user, named=named, groups=(), mechanism="publickey", data=raw.proof(signer, client.binding(user))))
         item = client.next()
-        assert isinstance(item, raw.frames.Frame)
+        assert isinstance(item, Frame)
         answer = item.decode()
         assert isinstance(answer, AuthFailed | Accept), answer
         return answer
@@ -272,7 +274,7 @@ def test_a_recorded_proof_opens_no_second_connection(running: Node, account: Tes
     assert last_refusal(running, account.name)["proved"] is False
 
 
-CHANGES = {
+CHANGES: dict[str, Any] = {
     "context": "another context",
     "version": 2,
     "mechanism": "x509",

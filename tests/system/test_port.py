@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from aed.wire import frames
+from aed.wire.frames import Frame
 from aed.wire.messages import BY_CODE, Accept, AuthRequest, Data, Fault, Goodbye, Ping, Pong, Signal
 from tests.support import raw, wait
 from tests.support.machine import TestAccount
@@ -167,7 +168,7 @@ def test_after_the_login_the_rules_hold_too(running: Node, account: TestAccount,
         with contextlib.suppress(raw.Ended):
             while True:
                 item = client.next()
-                seen.append(item.decode() if isinstance(item, raw.frames.Frame) else item)
+                seen.append(item.decode() if isinstance(item, Frame) else item)
         goodbyes = [message for message in seen if isinstance(message, Goodbye)]
         assert [goodbye.fault for goodbye in goodbyes] == [Fault.REMOTE], seen
     running.wait_idle()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from aed.wire.frames import Frame
 from aed.wire.messages import Exited
 from tests.support import raw, wait
 from tests.support.machine import TestAccount
@@ -113,10 +114,10 @@ def test_many_workers_have_numbers_and_only_the_first_has_input(running: Node, a
 
 def test_workers_are_spread_over_nodes_and_counted_on_each(node: Callable[..., Node], running: Node, account: TestAccount) -> None:
     second = node(config={"node_name": "second"})
-    for each in (running, second):
-        assert each.client(account, "--", "true").returncode == 0  # both are pinned from here on
+    for one in (running, second):
+        assert one.client(account, "--", "true").returncode == 0  # both are pinned from here on
     both = f"{running.name},{second.name}"
-    command = [running.prefix.bin("aeclient"), "--node", both, "--group", "higgs"]
+    command = [str(running.prefix.bin("aeclient")), "--node", both, "--group", "higgs"]
     script = 'echo "$AE_WORKER/$AE_WORKERS $AE_NODE $AE_RUN"'
     total = account.run(*command, "--workers", "3", "--", "sh", "-c", script).stdout.decode().splitlines()
     words = sorted(line.split() for line in total)
@@ -306,7 +307,7 @@ def test_each_worker_is_told_its_end_with_its_cost(running: Node, account: TestA
         client.send(raw.start("sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 4"))
         while True:
             item = client.next()
-            if isinstance(item, raw.frames.Frame) and item.kind is Exited:
+            if isinstance(item, Frame) and item.kind is Exited:
                 break
         report = Exited.decode(item.payload)
     assert (report.worker, report.status, report.signal) == (0, 4, 0)
