@@ -5,8 +5,10 @@ Lives here: the listening socket, and where messages begin and end. Must not liv
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+from collections.abc import Iterator
 
 from aed.errors import RemoteError
 from aed.model import Account
@@ -45,26 +47,39 @@ class Framing:
             at += step
 
 
-def open_door(path: str, account: Account) -> socket.socket:
-    """A listening socket at `path`, in a directory that belongs to the account, made with the account's own rights."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+@contextlib.contextmanager
+def rights_of(account: Account) -> Iterator[None]:
+    """Root must not touch a name in a directory that a worker of the same account can change at this moment."""
     privileged = os.geteuid() == 0 and account.uid != 0
-    # Root must not touch a name in a directory that a worker of the same account can change at this moment.
     if privileged:
         os.setegid(account.gid)
         os.seteuid(account.uid)
     try:
-        mask = os.umask(0o177)
-        try:
-            sock.bind(path)
-        finally:
-            os.umask(mask)
-    except BaseException:
-        sock.close()
-        raise
+        yield
     finally:
         if privileged:
             os.seteuid(0)
             os.setegid(0)
+
+
+def open_door(path: str, account: Account) -> socket.socket:
+    """A listening socket at `path`, in a directory that belongs to the account, made with the account's own rights."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        with rights_of(account):
+            mask = os.umask(0o177)
+            try:
+                sock.bind(path)
+            finally:
+                os.umask(mask)
+    except BaseException:
+        sock.close()
+        raise
     sock.listen(8)
     return sock
+
+
+def remove_door(path: str, account: Account) -> None:
+    """Nobody comes in there any more. The directory is the account's, who may have put anything there, or taken it away."""
+    with rights_of(account), contextlib.suppress(OSError):
+        os.unlink(path)

@@ -21,7 +21,7 @@ from aed.link import Link, Rings
 from aed.model import Grant
 from aed.sandbox.signals import end_descendants
 from aed.session.context import Node, Peer
-from aed.session.door import open_door
+from aed.session.door import open_door, remove_door
 from aed.session.login import Login, Over
 from aed.session.loop import READ, WRITE, Loop
 from aed.session.monitor import GRANTED, Monitor
@@ -60,8 +60,12 @@ class Session:
 
     def worker_ended(self, worker: Worker, report: Exited) -> None:
         self.alive -= 1
+        remove_door(self._door(worker.number), self.grant.account)
         self.send(report)
         self.record("worker_exited", **exit_word(report))
+
+    def _door(self, number: int) -> str:
+        return os.path.join(self.private, f"w{number}")
 
     def worker_finished(self, worker: Worker) -> None:
         self.workers.pop(worker.number, None)
@@ -183,7 +187,7 @@ class Session:
         if start.worker <= self.highest:
             raise RemoteError(f"worker {start.worker} was started before")
         self.highest = start.worker
-        path = os.path.join(self.private, f"w{start.worker}")
+        path = self._door(start.worker)
         door = None
         try:
             plan = plan_worker(self.node, self.grant, start, private=self.private, door=path, alive=self.alive)
@@ -192,6 +196,7 @@ class Session:
         except (AedError, OSError) as error:
             if door is not None:
                 door.close()
+                remove_door(path, self.grant.account)
             text = str(error) if isinstance(error, AedError) else f"the node could not start it: {error}"
             self.record("worker_refused", worker=start.worker, reason=text)
             self.send(NotStarted(worker=start.worker, text=clip(text)))
