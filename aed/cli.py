@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import tempfile
+import tomllib
 from collections.abc import Mapping, Sequence
 
 import aed
@@ -22,6 +23,7 @@ from aed.errors import AedError, Misconfigured
 
 DEFAULT_FILE = "/etc/aed/aed.toml"
 EMBEDDED_MECHANISMS = ("local",)
+MAX_PLACE = 107 - len("/aed-12345678/run/sessions/0123456789abcdef/private/w1073741823")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.check:
             return check(options)
-        with tempfile.TemporaryDirectory(prefix="aed-") if options.embedded else contextlib.nullcontext("") as options.directory:
+        with tempfile.TemporaryDirectory(prefix="aed-", dir=short_place()) if options.embedded else contextlib.nullcontext("") as options.directory:
             config = read_config(options)
             if options.print_config:
                 print(dump(config), end="")
@@ -40,6 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"aed: {line}", file=sys.stderr)
         return 1
+
+
+def short_place() -> str:
+    """Where temporary files go, unless a socket's name below it would be longer than the 107 bytes that the kernel takes."""
+    place = tempfile.gettempdir()
+    return place if len(os.fsencode(place)) <= MAX_PLACE else "/tmp"  # noqa: S108  TemporaryDirectory makes a private one in it
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -77,10 +85,14 @@ def read_config(options: argparse.Namespace) -> Config:
     return config
 
 
-def split_override(text: str) -> tuple[str, str]:
-    """`key=value` of -o."""
+def split_override(text: str) -> tuple[str, object]:
+    """`key=value` of -o. The value is written as in the file, and a string may go without its quotes."""
     key, _, value = text.partition("=")
-    return key, value
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError:
+        return key, value
+    return key, parsed["value"] if len(parsed) == 1 else value
 
 
 def user_values() -> Mapping[str, str]:
