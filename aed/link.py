@@ -128,7 +128,8 @@ class Link:
         except BlockingIOError:
             return None
         except ConnectionResetError:
-            raise EOFError from None
+            # The peer left something of ours unread. The kernel says so once, and before what the peer said last, which is still here.
+            return self.receive()
         descriptors: list[int] = []
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

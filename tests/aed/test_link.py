@@ -160,10 +160,12 @@ def test_the_end_comes_after_the_last_record(ends: tuple[Link, Link]) -> None:
 
 
 def test_a_peer_that_goes_with_our_records_unread_is_gone(ends: tuple[Link, Link]) -> None:
-    """The kernel says ECONNRESET then, and it means the same."""
+    """The kernel says ECONNRESET then, and it means the same; what the peer said last is read first."""
     ours, theirs = ends
     theirs.send(b"unread")
+    ours.send(b"last words")
     ours.sock.close()
+    assert theirs.receive() == (b"last words", [])
     with pytest.raises(EOFError):
         theirs.receive()
 
