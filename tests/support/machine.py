@@ -12,7 +12,6 @@ import fcntl
 import os
 import pwd
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -154,7 +153,7 @@ def remove_leftovers() -> None:
             if pid.isdigit() and not _alive(int(pid)):
                 print(f"removing {path}, left by a run that was killed", file=sys.stderr)
                 subprocess.run(["umount", "-lq", str(path)], capture_output=True, check=False)  # a test's full disk, most often not one
-                shutil.rmtree(path, ignore_errors=True)
+                subprocess.run(["rm", "-rf", "--", str(path)], check=False)  # a tree may be deeper than rmtree can follow
 
 
 def pids_of_uid(uid: int) -> list[int]:
