@@ -73,7 +73,9 @@ def command() -> int:
 
 
 def say(text: str) -> None:
-    """One line for the user."""
+    """One line for the user, or a few of ours. What a node says is in it: it must not drive the terminal."""
+    if not text.replace("\n", "").isprintable():
+        text = "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
     sys.stderr.write(f"aeclient: {text}\n")
     sys.stderr.flush()
 

@@ -29,6 +29,8 @@ def name_of(target: Target) -> str:
         return "via:" + re.sub(_UNSAFE, lambda found: b"%%%02X" % found.group()[0], (target.via or "").encode()).decode()
     if target.host.startswith("/"):
         return target.host
+    if target.host.startswith("/"):
+        return "unix:" + re.sub(_UNSAFE, lambda found: b"%%%02X" % found.group()[0], target.host.encode()).decode()
     host = target.host.lower()
     return f"[{host}]:{target.port}" if ":" in host else f"{host}:{target.port}"
 
@@ -75,7 +77,9 @@ def forget(name: str, file: str | None = None) -> bool:
 
 
 def line(name: str, der: bytes) -> str:
-    """The line that pins a node."""
+    """The line that pins a node. Raises `Misconfigured` for what no file could be read with again."""
+    if not _is_one_sequence(der):
+        raise Misconfigured(f"{name}: what it gives as its identity is no certificate; it was not pinned")
     return f"{name} {base64.b64encode(der).decode()}\n"
 
 

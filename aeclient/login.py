@@ -172,7 +172,7 @@ class _Login:
                 raise Denied(f"{self.where}: its certificate is not good: {error}. Nothing was sent to it.") from None
             offered = self._offered_identity()
             raise Denied(known_nodes.changed(name, pinned, offered)) from None
-        return self._converse(channel, local=False)
+        return self._converse(channel, local=transport.is_local(self.target))
 
     # Trust.
 

@@ -76,7 +76,7 @@ class MasterLink:
         self.sock.close()
 
     def finish(self, status: int) -> int:
-        """Tell that all is over, wait for a program of ours to end, and give its exit status (0 where there is none)."""
+        """Tell that all is over, wait for a program of ours to end, and give its exit status, 128+n after signal n (0 where there is none)."""
         if not self.closed:
             self.sock.setblocking(True)
             self.send(records.ENDED, 0, records.pack_status(status))
@@ -85,7 +85,8 @@ class MasterLink:
         if self.pid is None:
             return 0
         _, state = os.waitpid(self.pid, 0)
-        return os.waitstatus_to_exitcode(state)
+        status = os.waitstatus_to_exitcode(state)
+        return 128 - status if status < 0 else status
 
 
 def start(command: str) -> MasterLink:

@@ -17,10 +17,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WINDOW = 1 << 22
+WINDOW = 1 << 21
 RECORD = 16 * 1024
 READ_SIZE = 1 << 18
-JOIN_BELOW = 16 * 1024
+BULK = 4096
+"""From so many bytes on it is worth looking for more at once."""
 
 
 class Worker:
@@ -76,10 +77,11 @@ class Node:
         for at in range(0, len(data), MAX_DATA):
             part = data[at : at + MAX_DATA]
             header = self.wire.data_header(channel, start + at, len(part))
-            if len(part) < JOIN_BELOW:
-                self._queue.append(header + bytes(part))
-            else:
-                self._queue += (header, part)
+            # Header and first bytes in one TLS record, the rest as it is.
+            first = RECORD - len(header)
+            self._queue.append(header + part[:first])
+            if len(part) > first:
+                self._queue.append(part[first:])
         stream.advance(len(data))
         self.flush()
 
@@ -119,7 +121,7 @@ class Node:
                 if not got:
                     return size, "the node closed the connection without a word"
                 size += got
-                if got < RECORD and not self.sock.pending():
+                if size < BULK and not self.sock.pending():
                     break  # most likely all there is; the loop comes back if not
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return size, None

@@ -140,7 +140,8 @@ class Run:
             node.close()
         status = self.first_failure or 0
         if self.master is not None:
-            status = self.master.finish(status) or status
+            ended = self.master.finish(status)
+            status = status or ended
         return status
 
     def _loop(self) -> None:
@@ -268,6 +269,8 @@ class Run:
             worker = self._worker(node, message.worker)
             worker.started = True
             worker.stdin.limit = worker.to_worker.limit = message.window
+            for stream in worker.incoming.values():
+                stream.step = min(WINDOW, message.window) // 4
             self._tell_master(records.STARTED, worker)
             for sink in (self.out, self.err):
                 if sink.closed:

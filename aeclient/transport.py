@@ -29,6 +29,14 @@ def open_stream(target: Target) -> socket.socket:
     command = target.command()
     if command is not None:
         return run_command(["/bin/sh", "-c", f"exec {command}"])
+    if is_local(target):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(target.host)
+        except OSError as error:
+            sock.close()
+            raise Unavailable(f"{target.name}: {error.strerror}: does aed run on this machine?") from None
+        return sock
     try:
         return socket.create_connection((target.host, target.port), CONNECT_TIME)
     except socket.gaierror as error:

@@ -10,6 +10,7 @@ import os
 import pwd
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 
 from aed.authz import groups_file
@@ -24,7 +25,7 @@ def check(config: Config) -> list[Fault]:
     root = os.geteuid() == 0
     found = [*_groups(config), *_directories(config), *_audit(config), *_private_keys(config), *_bubblewrap(config), *_host_key(config)]
     if root:
-        found += [*_user(config), *_unknown_unix_groups(config), *_trusted(config)]
+        found += [*_user(config), *_unknown_unix_groups(config), *_trusted(config), *_code(config)]
     else:
         found.append(_fault(config, "user", "this process is not root: it can only serve the account that it runs as", warning=True))
     return found
@@ -94,6 +95,8 @@ def _writable_directory(path: str) -> str | None:
     if os.path.lexists(path):
         return f"{path} is not a directory; remove it or name another"
     parent = os.path.dirname(path)
+    while not os.path.lexists(parent):
+        parent = os.path.dirname(parent)
     if os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK):
         return None
     return f"{path} is not there and cannot be made; make it: mkdir -p {path}"
@@ -177,6 +180,16 @@ def _trusted(config: Config) -> Iterator[Fault]:
         complaint = _others_may_change(os.path.realpath(path))
         if complaint:
             yield Fault(file=path, line=0, key=key, what=complaint) if key == "file" else _fault(config, key, complaint)
+
+
+def _code(config: Config) -> Iterator[Fault]:
+    """The interpreter and every directory that it imports from: whoever may write there is root."""
+    places = {os.path.realpath(sys.executable), os.path.dirname(os.path.realpath(__file__)), *(os.path.realpath(path) for path in sys.path if path)}
+    for path in sorted(places):
+        complaint = _others_may_change(path) if os.path.lexists(path) else None
+        if complaint:
+            what = f"the daemon's own code is not root's alone: {complaint}, or install aed into a directory of root's"
+            yield Fault(file=path, line=0, key="installation", what=what)
 
 
 def _others_may_change(path: str) -> str | None:

@@ -20,14 +20,19 @@ import aed
 from aed import checks, listener, node, registry, stdio
 from aed.config import Config, Fault, Option, dump, faults, load, mechanisms_named
 from aed.errors import AedError, Misconfigured
+from aed.session.context import Peer
 
 DEFAULT_FILE = "/etc/aed/aed.toml"
+USER_FILE = "~/.config/aed/aed.toml"
 EMBEDDED_MECHANISMS = ("local",)
 MAX_PLACE = 107 - len("/aed-12345678/run/sessions/0123456789abcdef/private/w1073741823")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0, 1 with each fault on a line of its own, 2 for a wrong command line."""
+    if os.geteuid() == 0 and not sys.flags.isolated and arguments is None:
+        # Nothing of root's environment or directory may choose what the daemon imports.
+        os.execv(sys.executable, [sys.executable, "-I", "-m", "aed.cli", *sys.argv[1:]])
     options = parse(arguments)
     try:
         if options.check:
@@ -50,10 +55,10 @@ def short_place() -> str:
     return place if len(os.fsencode(place)) <= MAX_PLACE else "/tmp"  # noqa: S108  TemporaryDirectory makes a private one in it
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+def command_line() -> argparse.ArgumentParser:
+    """The options; the manual page is made from them."""
     parser = argparse.ArgumentParser(prog="aed", description="The node's daemon: authenticates, maps to account and group, starts sandboxed workers.")
-    parser.add_argument("-c", dest="file", metavar="FILE", help=f"configuration (default {DEFAULT_FILE}, if it exists)")
+    parser.add_argument("-c", dest="file", metavar="FILE", help=f"configuration (default {DEFAULT_FILE}, unprivileged {USER_FILE}, if it exists)")
     parser.add_argument("-o", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="an option that wins over the file; repeats")
     parser.add_argument("--check", action="store_true", help="say what is wrong, and what would be right, then exit")
     parser.add_argument("--print-config", action="store_true", help="print every option, its value and where it came from, then exit")
@@ -61,9 +66,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--embedded", action="store_true", help="as --inetd, for the one who starts it only: no file, no port (used by aeclient)")
     parser.add_argument("--announce-fd", type=int, metavar="N", help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"aed {aed.__version__}")
-    options = parser.parse_args(arguments)
-    if options.file is None and not options.embedded and os.path.exists(DEFAULT_FILE):
-        options.file = DEFAULT_FILE
+    return parser
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, with the default file. A user's own node does not inherit the site's."""
+    options = command_line().parse_args(arguments)
+    default = DEFAULT_FILE if os.geteuid() == 0 else os.path.expanduser(USER_FILE)
+    if options.file is None and not options.embedded and os.path.exists(default):
+        options.file = default
     return options
 
 
@@ -149,7 +160,7 @@ def serve(config: Config, *, embedded: bool, inetd: bool, announce: int | None) 
     server = listener.Listener(ready, zygote_pid, sockets)
     if connection is not None:
         server.once = True
-        server.serve(connection, listener.peer_of(connection, connection.getpeername()))
+        server.serve(connection, caller(connection, embedded=embedded))
     for sock in sockets:
         name = sock.getsockname()
         print(f"aed: listening on {name if isinstance(name, str) else address(name)}", file=sys.stderr)
@@ -158,6 +169,13 @@ def serve(config: Config, *, embedded: bool, inetd: bool, announce: int | None) 
         print(f"aed: ready, identity SHA256:{digest}", file=sys.stderr, flush=True)
     server.run()
     return 0
+
+
+def caller(connection: socket.socket, *, embedded: bool) -> Peer:
+    """Who is at the other end of standard input. Only the embedded node's socket was made by its user; elsewhere the kernel can name who made
+    a socket pair, not who sends the bytes."""
+    peer = listener.peer_of(connection, connection.getpeername())
+    return peer if embedded else Peer(address="stdio" if peer.uid is not None else peer.address)
 
 
 def refuse_faults(found: Sequence[Fault]) -> None:

@@ -13,7 +13,6 @@ import os
 import pwd
 import secrets
 import selectors
-import shutil
 import signal
 import socket
 import struct
@@ -33,6 +32,11 @@ BACKLOG = 512
 RESOURCE_PAUSE = 0.1
 """Seconds without accepting after the system refused a descriptor or a process: never spin."""
 GRACE_MARGIN = 5.0
+ORPHAN_TIME = 1.0
+"""Seconds for killed orphans to go; one that hangs in the kernel (a dead NFS server) is not waited for again."""
+END_TIME = 8.0
+"""Seconds for sessions to end when the node is stopped: more than their workers have, less than an administrator's patience."""
+_REMOVE = ("/bin/rm", "-rf", "--one-file-system", "--")
 RENEWAL_RETRY = 60.0
 _PEERCRED = struct.Struct("3i")
 
@@ -62,6 +66,8 @@ class Listener:
         self.renew_at = self._half_life()
         self.stopping = False
         self.once = False
+        self.removers: set[int] = set()
+        self.stuck: set[int] = set()
         self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> None:
@@ -71,6 +77,7 @@ class Listener:
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal ends no node; reloading is not built yet
         self._watch(self.wake_read, self._on_signal)
         for sock in self.sockets:
             self._watch(sock.fileno(), lambda sock=sock: self._accept(sock))  # type: ignore[misc]
@@ -121,6 +128,8 @@ class Listener:
                 sock.close()
             for child in self.children.values():
                 os.close(child.slot)
+            if self.renewal is not None:
+                os.close(self.renewal.answer)
             node = self.node
 
             def authenticated() -> None:
@@ -131,23 +140,26 @@ class Listener:
             session_main.main(node, peer, Link(link_end), session_id, authenticated)
             status = 0
         except AedError as error:
-            print(f"aed-session {session_id}: {error}", file=sys.stderr)
+            say(f"aed-session {session_id}: {error}")
         except BaseException:
             import traceback
 
             traceback.print_exc()
         finally:
-            sys.stderr.flush()
-            os._exit(status)
+            # Whatever stderr is worth: this process must not come back into the listener's loop.
+            try:
+                sys.stderr.flush()
+            finally:
+                os._exit(status)
 
     def _has_room(self) -> bool:
         limits = self.node.config
         waiting = sum(not child.authenticated for child in self.children.values())
         if waiting >= limits["limits.max_unauthenticated"]:
-            print(f"aed: {waiting} connections are not authenticated yet (limits.max_unauthenticated): a new one was closed", file=sys.stderr)
+            say(f"aed: {waiting} connections are not authenticated yet (limits.max_unauthenticated): a new one was closed")
             return False
         if len(self.children) >= limits["limits.max_sessions"]:
-            print(f"aed: {len(self.children)} sessions (limits.max_sessions): a new connection was closed", file=sys.stderr)
+            say(f"aed: {len(self.children)} sessions (limits.max_sessions): a new connection was closed")
             return False
         return True
 
@@ -167,7 +179,7 @@ class Listener:
 
     def _pause(self, error: Exception) -> None:
         """Out of descriptors or processes: wait a moment, for accepting again at once would only spin."""
-        print(f"aed: a connection could not be served: {error}", file=sys.stderr)
+        say(f"aed: a connection could not be served: {error}")
         if isinstance(error, OSError) and error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN):
             return
         self.paused_until = time.monotonic() + RESOURCE_PAUSE
@@ -204,8 +216,12 @@ class Listener:
             for sock in self.sockets:
                 self._watch(sock.fileno(), lambda sock=sock: self._accept(sock))  # type: ignore[misc]
         if self.renewal is None and now >= self.renew_at:
-            self.renewal = nodes.start_issuer(self.node.config)
-            self._watch(self.renewal.answer, self._on_leaf)
+            try:
+                self.renewal = nodes.start_issuer(self.node.config)
+                self._watch(self.renewal.answer, self._on_leaf)
+            except OSError as error:
+                say(f"aed: no new TLS certificate: {error}; the present one is used on")
+                self.renew_at = now + RENEWAL_RETRY
         grace = self.node.config["limits.grace_time"].total_seconds() + GRACE_MARGIN
         for pid, child in self.children.items():
             if not child.authenticated and now >= child.started + grace:
@@ -220,7 +236,7 @@ class Listener:
             self.node = dataclasses.replace(self.node, leaf=nodes.read_leaf(renewal))
             self.renew_at = self._half_life()
         except AedError as error:
-            print(f"aed: no new TLS certificate: {error}; the present one is used on", file=sys.stderr)
+            say(f"aed: no new TLS certificate: {error}; the present one is used on")
             self.renew_at = time.monotonic() + RENEWAL_RETRY
 
     # Ends.
@@ -240,10 +256,12 @@ class Listener:
             if pid == 0:
                 return
             if pid == self.zygote_pid and not self.stopping:
-                print("aed: the zygote died; a new one is started", file=sys.stderr)
+                say("aed: the zygote died; a new one is started")
                 self.node.zygote.close()
                 zygote, self.zygote_pid = nodes.start_zygote(self.node.config, self.node.user, self.node.filters)
                 self.node = dataclasses.replace(self.node, zygote=zygote)
+            self.removers.discard(pid)
+            self.stuck.discard(pid)
             child = self.children.pop(pid, None)
             if child is not None:
                 self._bury(child)
@@ -253,30 +271,41 @@ class Listener:
         self._forget(child.slot)
         os.close(child.slot)
         self._kill_orphans()
-        shutil.rmtree(os.path.join(nodes.session_root(self.node.config), child.session), ignore_errors=True)
+        self._remove(os.path.join(nodes.session_root(self.node.config), child.session))
+
+    def _remove(self, directory: str) -> None:
+        """In a process of its own: what is in there an account has made, a million files or a thousand levels of them, and we have others to serve."""
+        if not os.path.lexists(directory):
+            return
+        try:
+            self.removers.add(os.posix_spawn(_REMOVE[0], [*_REMOVE, directory], {}))
+        except OSError as error:
+            say(f"aed: {directory} could not be removed: {error.strerror}")
 
     def _kill_orphans(self) -> None:
         """We are the subreaper: what was below a session that was killed is our child now. Nets and checkers are not of that kind."""
-        while True:
-            strangers = [pid for pid in own_children() if pid not in self.children and pid != self.zygote_pid and not self._is_carrier(pid)]
-            if self.renewal is not None:
-                strangers = [pid for pid in strangers if pid != self.renewal.pid]
-            if not strangers:
+        ours = {self.zygote_pid, *self.children, *self.removers, *(() if self.renewal is None else (self.renewal.pid,))}
+        deadline = time.monotonic() + ORPHAN_TIME
+        while strangers := [pid for pid in own_children() if pid not in ours and pid not in self.stuck and not self._is_carrier(pid)]:
+            if time.monotonic() > deadline:
+                say(f"aed: left by a session, killed, and still there: pids {', '.join(map(str, strangers))}")
+                self.stuck.update(strangers)
                 return
             for pid in strangers:
                 with contextlib.suppress(ProcessLookupError, ChildProcessError):
                     os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, 0)
+                    os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.001)
 
     def _is_carrier(self, pid: int) -> bool:
         """Whether a process is a net or a checker: they end by themselves when their session's link closes. A name is its process's own to choose, so
         the uid must be that of the daemon's own account too."""
         try:
-            with open(f"/proc/{pid}/status") as file:
-                status = dict(line.rstrip("\n").split(":\t", 1) for line in file if line.startswith(("Name:", "Uid:")))
+            with open(f"/proc/{pid}/status", "rb") as file:  # bytes: a name need not be UTF-8
+                status = dict(line.rstrip(b"\n").split(b":\t", 1) for line in file if line.startswith((b"Name:", b"Uid:")))
         except OSError:
             return False
-        return status["Name"] in ("aed-net", "aed-checker", "aed-zygote") and status["Uid"].split() == [str(self.carrier_uid)] * 4
+        return status[b"Name"] in (b"aed-net", b"aed-checker", b"aed-zygote") and status[b"Uid"].split() == [str(self.carrier_uid).encode()] * 4
 
     def _end(self) -> None:
         """Told to stop: end sessions (they outlive the listener once resumption is built), then the zygote."""
@@ -288,10 +317,17 @@ class Listener:
         for pid in self.children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + END_TIME
         for pid, child in list(self.children.items()):
-            os.waitpid(pid, 0)
+            while os.waitpid(pid, os.WNOHANG)[0] == 0:
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGKILL)  # a process of its account's may hold it up
+                time.sleep(0.005)
             del self.children[pid]
             self._bury(child)
+        for pid in self.removers:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
         self.node.zygote.close()
         with contextlib.suppress(ChildProcessError, ProcessLookupError):
             os.kill(self.zygote_pid, signal.SIGKILL)
@@ -303,6 +339,12 @@ class Listener:
     def _forget(self, fd: int) -> None:
         with contextlib.suppress(KeyError):
             self.selector.unregister(fd)
+
+
+def say(text: str) -> None:
+    """One line on standard error. Who reads there, or does not, must not end the node: nets and workers may have the same pipe."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def own_children() -> list[int]:

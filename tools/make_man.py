@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
 import aed
 import aed.cli
@@ -56,25 +55,6 @@ def item(head: str, value: str, text: str) -> list[str]:
     return [".TP", f"\\fB{escape(head)}\\fR" + (f" \\fI{escape(value)}\\fR" if value else ""), escape(text)]
 
 
-class _Caught(Exception):
-    """Carries a parser out of the function that made it."""
-
-
-def parser_of(parse: Callable[[list[str]], object]) -> argparse.ArgumentParser:
-    """The parser that `parse` makes and uses."""
-
-    def caught(parser: argparse.ArgumentParser, *_: object) -> None:
-        raise _Caught(parser)
-
-    with mock.patch.object(argparse.ArgumentParser, "parse_args", caught):
-        try:
-            parse([])
-        except _Caught as found:
-            parser: argparse.ArgumentParser = found.args[0]
-            return parser
-    raise LookupError("no parser was used")
-
-
 def parser_items(parser: argparse.ArgumentParser) -> Iterator[str]:
     """The options of an argparse parser, those of its commands too."""
     for action in parser._actions:
@@ -113,7 +93,7 @@ def aed_8() -> list[str]:
             "enforced.",
         ),
         ".SH OPTIONS",
-        *parser_items(parser_of(aed.cli.parse)),
+        *parser_items(aed.cli.command_line()),
         *section(
             "FILES",
             "/etc/aed/aed.toml: the configuration, see aed.toml(5).",

@@ -32,13 +32,15 @@ from aed.wire.messages import Accept, Exited, Fault, Goodbye, Message, NotStarte
 HANGUP_TIME = 2.0
 """Seconds between SIGHUP and SIGKILL when the connection is gone."""
 SIGNALS = {name: signal.Signals[f"SIG{name}"] for name in ["HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "ALRM", "CONT", "STOP"]}
+RECORDED_REFUSALS = 100
+"""Refused Starts of a session that are recorded one by one: they cost the client nothing, and the record's disk is everybody's."""
 MAX_BACKLOG = 4096
 """Records that net has not taken: it always reads, so one that does not is not ours any more."""
-SMALL_RING = 64 * 1024
 
 
 class Session:
-    """One granted session. `directory` is its own place in the runtime directory, root's; `private` below it belongs to the account."""
+    """One granted session. `directory` is its own place in the runtime directory, root's; `private` and `temporary` below it belong to the account, and
+    only the first is shown to workers by its name."""
 
     def __init__(self, node: Node, link: Link, monitor: Monitor, grant: Grant, directory: str) -> None:
         self.node = node
@@ -48,15 +50,17 @@ class Session:
         self.audit = node.audit.for_session(grant.session)
         self.directory = directory
         self.private = os.path.join(directory, "private")
+        self.temporary = os.path.join(directory, "temporary")
         self.loop = Loop()
         self.workers: dict[int, Worker] = {}
         self.alive = 0
+        self.refused = 0
         self.highest = -1
         self.ended_by: str | None = None
         self.kill_at: float | None = None
         self.waiting = False
         size = node.config["streams.ring_size"]
-        self.rings = Rings(stdin=size, stdout=size, stderr=min(size, 4 * SMALL_RING), to_worker=size, from_worker=size)
+        self.rings = Rings(stdin=size, stdout=size, stderr=size, to_worker=size, from_worker=size)
 
     def worker_ended(self, worker: Worker, report: Exited) -> None:
         self.alive -= 1
@@ -190,7 +194,9 @@ class Session:
         path = self._door(start.worker)
         door = None
         try:
-            plan = plan_worker(self.node, self.grant, start, private=self.private, door=path, alive=self.alive)
+            plan = plan_worker(
+                self.node, self.grant, start, private=self.private, temporary=self.temporary, door=path, alive=self.alive, held=len(self.workers)
+            )
             door = open_door(path, self.grant.account)
             worker = Worker(self, start.worker, plan, rings=self.rings, window=start.window, stdin=start.stdin, door=door)
         except (AedError, OSError) as error:
@@ -198,7 +204,9 @@ class Session:
                 door.close()
                 remove_door(path, self.grant.account)
             text = str(error) if isinstance(error, AedError) else f"the node could not start it: {error}"
-            self.record("worker_refused", worker=start.worker, reason=text)
+            self.refused += 1
+            if self.refused <= RECORDED_REFUSALS:
+                self.record("worker_refused", worker=start.worker, reason=text)
             self.send(NotStarted(worker=start.worker, text=clip(text)))
             return
         self.workers[start.worker] = worker
@@ -226,10 +234,11 @@ def grant_session(node: Node, link: Link, login: Login, grant: Grant, runtime: s
     """Make the session's directory and tell the client. Raises OSError where the directory cannot be made."""
     directory = os.path.join(runtime, "sessions", grant.session)
     os.mkdir(directory, 0o711)
-    private = os.path.join(directory, "private")
-    os.mkdir(private, 0o700)
-    if os.geteuid() == 0:
-        os.chown(private, grant.account.uid, grant.account.gid)
+    for name in ("private", "temporary"):
+        path = os.path.join(directory, name)
+        os.mkdir(path, 0o700)
+        if os.geteuid() == 0:
+            os.chown(path, grant.account.uid, grant.account.gid)
     login.monitor.phase = GRANTED
     session = Session(node, link, login.monitor, grant, directory)
     login.send(
@@ -275,7 +284,8 @@ def main(node: Node, peer: Peer, link: Link, session_id: str, authenticated: Cal
     started = time.monotonic()
     session.run()
     end_descendants()
-    session.record("session_ended", reason=session.ended_by, seconds=round(time.monotonic() - started, 3))
+    refused = {"workers_refused": session.refused} if session.refused else {}
+    session.record("session_ended", reason=session.ended_by, seconds=round(time.monotonic() - started, 3), **refused)
     with contextlib.suppress(OSError):
         link.send(bytes([records.CLOSE]))
 

@@ -42,10 +42,12 @@ class Sending:
 class Receiving:
     """The end that takes a stream: `received` next offset, `end` where it ends once that is known."""
 
-    __slots__ = ("_acked", "_limit", "end", "received", "window")
+    __slots__ = ("_acked", "_limit", "end", "received", "step", "window")
 
     def __init__(self, window: int) -> None:
         self.window = window
+        self.step = window // 4
+        """Unreported bytes that make a report due. Less where the peer keeps less than our window: it waits for the report."""
         self.received = 0
         self.end: int | None = None
         self._acked = 0
@@ -66,10 +68,10 @@ class Receiving:
     def due(self, safe: int, consumed: int, *, now: bool = False) -> Ack | None:
         """The Ack to send when bytes below `safe` are kept and those below `consumed` have left the buffer, or None while it can wait.
 
-        It can wait until a quarter of the window is unreported; `now` reports whatever is new.
+        It can wait until `step` bytes are unreported; `now` reports whatever is new.
         """
         news = max(safe - self._acked, consumed + self.window - self._limit)
-        if news <= 0 or (news < self.window // 4 and not now):
+        if news <= 0 or (news < self.step and not now):
             return None
         self._acked = safe
         self._limit = consumed + self.window
