@@ -79,7 +79,7 @@ def command_line(pid: int) -> str:
     """A process's words, or its name in brackets as ps does."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
-        return words or "[" + Path(f"/proc/{pid}/comm").read_text().strip() + "]"
+        return words or "[" + Path(f"/proc/{pid}/comm").read_text(errors="replace").strip() + "]"
     except OSError:
         return "(gone)"
 
@@ -87,7 +87,7 @@ def command_line(pid: int) -> str:
 def name(pid: int) -> str:
     """What a process calls itself; empty if it is gone."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     except OSError:
         return ""
 
@@ -95,14 +95,14 @@ def name(pid: int) -> str:
 def parent(pid: int) -> int:
     """A process's parent; 0 if it is gone."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])
     except OSError:
         return 0
 
 
 def _state(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
     except OSError:
         return ""
 

@@ -162,7 +162,7 @@ def pids_of_uid(uid: int) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                if re.search(rf"^Uid:\s+{uid}\b", (entry / "status").read_text(), re.M):
+                if re.search(rf"^Uid:\s+{uid}\b", (entry / "status").read_text(errors="replace"), re.M):
                     found.append(int(entry.name))
     return found
 
