@@ -64,9 +64,6 @@ class Config:
         return tuple(found.values())
 
     def _expand(self, where: str, word: str, user: str | None, port: int | None, options: Options) -> Iterator[Target]:
-        if word.startswith("/"):
-            yield self._target(word, word, user, port, Settings(), options)
-            return
         own_user, name, own_port = parse_address(where, word)
         # what was written first and outermost is what the user typed, so `alice@t3` means alice on every node of t3
         user, port = user or own_user, port or own_port

@@ -51,6 +51,7 @@ class Node:
         self.session = session
         self.name = session.target.name
         self.sock = session.sock
+        self.fd = self.sock.fileno()
         self.sock.setblocking(False)
         self.wire = session.wire
         self.heard = True
@@ -58,9 +59,6 @@ class Node:
         self.gone: str | None = None
         self._queue: list[bytes | memoryview] = []
         self._buffer = memoryview(bytearray(READ_SIZE))
-
-    def fileno(self) -> int:
-        return self.sock.fileno()
 
     @property
     def pending(self) -> bool:

@@ -90,9 +90,13 @@ class Run:
         self.loop = Loop()
         self.nodes = [Node(session) for session in sessions]
         self.workers = self._spread(counts)
+        self.unfinished = list(self.workers.values())
         self.many = len(self.workers) > 1
         self.out, self.err = Sink(1), Sink(2)
         self.sinks: dict[int, tuple[Worker, Receiving, Sink, Lines | None]] = {}
+        # Made once: the loop is asked at every turn, and a byte there and back is two.
+        self.node_callbacks = [(node, self._node_callback(node)) for node in self.nodes]
+        self.sink_callbacks = [(sink, self._sink_callback(sink)) for sink in (self.out, self.err) if not sink.plain]
         self.decoders: dict[int, records.MessageDecoder] = {}
         self.down: dict[int, bytearray] = {}
         self.unacked: set[int] = set()
@@ -177,16 +181,17 @@ class Run:
         )
 
     def _over(self) -> bool:
-        return all(worker.finished for worker in self.workers.values()) and not (self.out.pending or self.err.pending)
+        while self.unfinished and self.unfinished[-1].finished:
+            self.unfinished.pop()
+        return not self.unfinished and not (self.out.pending or self.err.pending)
 
     def _set_events(self) -> None:
         """What each descriptor is watched for now. Output that waits, and a slow master, stop us from acknowledging, not from reading."""
-        for node in self.nodes:
+        for node, on_node in self.node_callbacks:
             if node.gone is None:
-                self.loop.want(node.fileno(), READ | (WRITE if node.pending else 0), self._node_callback(node))
-        for sink in (self.out, self.err):
-            if not sink.plain:
-                self.loop.want(sink.fd, WRITE if sink.pending else 0, self._sink_callback(sink))
+                self.loop.want(node.fd, READ | (WRITE if node.pending else 0), on_node)
+        for sink, on_sink in self.sink_callbacks:
+            self.loop.want(sink.fd, WRITE if sink.pending else 0, on_sink)
         if self.master is not None and not self.master.closed:
             self.loop.want(self.master.sock.fileno(), READ | (WRITE if self.master.pending else 0), self._on_master)
         if self.input_open:
@@ -218,7 +223,7 @@ class Run:
             self._lost(node, node.gone)
 
     def _lost(self, node: Node, why: str) -> None:
-        self.loop.want(node.fileno(), 0, self._node_callback(node))
+        self.loop.want(node.fd, 0, self._node_callback(node))
         waiting = [worker for worker in self.workers.values() if worker.node is node and not worker.finished]
         if waiting:
             self.say(f"{node.name}: {why}; {len(waiting)} of its workers had not ended, and the node ends them")
