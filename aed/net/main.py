@@ -20,7 +20,7 @@ from aed import link as records
 from aed.errors import AedError, RemoteError
 from aed.link import Link
 from aed.net.streams import Inbound, Outbound, WorkerStreams
-from aed.net.tls import READ_SIZE, RECORD, Broken, TlsSocket, use_leaf
+from aed.net.tls import BULK, READ_SIZE, RECORD, Broken, TlsSocket, use_leaf
 from aed.wire import states
 from aed.wire.connection import Connection
 from aed.wire.frames import MAX_DATA, Frame, Piece
@@ -29,7 +29,6 @@ from aed.wire.messages import BY_CODE, Ack, End, Exited, Fault, Goodbye, Message
 READS_PER_TURN = 16
 MAX_QUEUE = 256
 """Control frames for the client, or records for the session, that may wait before we stop reading."""
-BULK = 4096
 ACK_DELAY = 0.02
 FLUSH_TIME = 5.0
 LINGER_TIME = 2.0
@@ -334,10 +333,11 @@ class Net:
             data = out.ring.span(start, start + size)
             out.sending.advance(len(data))
             header = self.wire.data_header(out.channel, start, len(data))
-            if len(data) < RECORD:
-                self.tls.queue(header + data)
-            else:
-                self.tls.queue(header, data)
+            # Header and first bytes in one TLS record, the rest from the ring as it is.
+            first = RECORD - len(header)
+            self.tls.queue(header + data[:first])
+            if len(data) > first:
+                self.tls.queue(data[first:])
         if out.at_end:
             out.sending.ended = True
             self.control.append(self.wire.send(End(offset=out.sending.sent), out.channel))

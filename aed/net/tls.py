@@ -14,6 +14,8 @@ from OpenSSL import SSL, crypto
 RECORD = 16 * 1024
 READ_SIZE = 8 * RECORD
 """What one `fill` takes at the most, and a record more."""
+BULK = 4096
+"""From so many bytes on it is worth looking for more at once."""
 CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 EXPORTER_LABEL = b"EXPORTER-Channel-Binding"  # RFC 9266
 EXPORTER_SIZE = 32
@@ -75,8 +77,8 @@ class TlsSocket:
             while size < READ_SIZE:
                 got = self._tls.recv_into(self.buffer[size:], RECORD)
                 size += got
-                if got < RECORD and not self._tls.pending():
-                    break  # most likely all there is; asking in vain costs more than the reactor's next call
+                if size < BULK and not self._tls.pending():
+                    break  # a person types: most likely all there is, and asking in vain costs more than the reactor's next call
         except SSL.WantReadError:
             pass
         except (SSL.Error, OSError) as error:
