@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -22,6 +22,8 @@ JOURNAL_SOCKET = "/run/systemd/journal/socket"
 
 _LIMIT = 1024
 """Characters of one text, and items of one list: what comes from the network must not fill the disk."""
+_LIST_LIMIT = 4096
+"""Characters of all texts of one list together."""
 _OWN_FIELDS = frozenset({"time", "event", "node", "session"})
 _JOURNAL_SECONDS = 5.0
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -74,8 +76,20 @@ def _capped(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(key)[:_LIMIT]: _capped(inner) for key, inner in list(value.items())[:_LIMIT]}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_capped(item) for item in (sorted(value, key=str) if isinstance(value, set | frozenset) else value)[:_LIMIT]]
+        return _capped_list((sorted(value, key=str) if isinstance(value, set | frozenset) else value)[:_LIMIT])
     return str(value)[:_LIMIT]
+
+
+def _capped_list(items: Sequence[object]) -> list[object]:
+    kept: list[object] = []
+    room = _LIST_LIMIT
+    for item in items:
+        capped = _capped(item)
+        room -= len(capped) if isinstance(capped, str) else 1
+        if room < 0:
+            return [*kept, "…"]
+        kept.append(capped)
+    return kept
 
 
 class _File:

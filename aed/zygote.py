@@ -94,6 +94,8 @@ def fork_for(request: tuple[bytes, list[socket.socket]], control: socket.socket,
         pid = -1
     if pid == 0:
         control.close()
+        # Of all others (the wake-up pipe of the zygote is one) a child that is not ours any more could make use.
+        privilege.close_all_fds((0, 1, 2, *(sock.fileno() for sock in sockets)))
         if kind == spawn.NET:
             run_child(lambda: net.main(sockets[0], Link(sockets[1]), context, lambda: filters.load(bpf["net"])), "aed-net")
         else:

@@ -21,6 +21,8 @@ _PLACES = ("/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap")
 """Never searched in PATH: as root it is ours to choose, and unprivileged PATH is not more trustworthy."""
 _SYSTEM = ("/usr", "/etc", "/opt", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/sys/devices/system")
 """All that `strict` shows: programs, their configuration, and the processors' topology that numerical libraries read. No /var, no /srv, no home."""
+_HIDDEN = ("/run", "/proc", "/dev", "/sys")
+"""Sockets of the node's services, other processes, devices: no input of `strict` brings them back."""
 _NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts")
 """Not the cgroup namespace: the worker may know its own limits by their path."""
 
@@ -79,9 +81,18 @@ def _strict(plan: Plan) -> list[str]:
     for path in plan.inputs:
         if not os.path.exists(path):
             raise Unavailable(f"the input {path} does not exist, or this account cannot reach it")
-    words += _bind("--ro-bind", _real(plan.inputs))
+    inputs = _real(plan.inputs)
+    for path in inputs:
+        _refuse_hidden(path, plan)
+    words += _bind("--ro-bind", inputs)
     words += _bind("--bind", _real((plan.session_directory,)))
     return [*words, "--remount-ro", "/"]
+
+
+def _refuse_hidden(path: str, plan: Plan) -> None:
+    """Read-only or not, a socket can be connected to: an input must not bring back what every profile takes away."""
+    if path == "/" or (_below(path, set(_HIDDEN)) and not _below(path, _real((*plan.run_allowed, plan.session_directory)))):
+        raise Unavailable(f"the input {path} cannot be shown: the sandbox hides it from every worker; name files and directories of data")
 
 
 def _private_tmp(plan: Plan) -> list[str]:
@@ -89,7 +100,7 @@ def _private_tmp(plan: Plan) -> list[str]:
     memory of the group, and they vanish with the session."""
     words: list[str] = []
     for path, name in (("/tmp", "tmp"), ("/var/tmp", "var-tmp")):  # noqa: S108 - mount points
-        own = os.path.join(plan.session_directory, name)
+        own = os.path.join(plan.temporary or plan.session_directory, name)
         try:
             os.mkdir(own, 0o700)
             os.chmod(own, 0o1777)  # noqa: S103 - as programs expect of /tmp; the directory above is private

@@ -30,12 +30,18 @@ _NEVER = (
 """Refused from the client even where the site's allow-list says `*`."""
 
 
-def build_environment(account: Account, *, granted: Mapping[str, str], offered: Mapping[str, str], allow: Sequence[str]) -> dict[str, str]:
+def build_environment(
+    account: Account, *, granted: Mapping[str, str], offered: Mapping[str, str], allow: Sequence[str], own: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """The account's five variables, of what the client offered the names that `allow` (patterns) permits, and what aed itself grants.
+
+    `own` is what the account's own files set (authorized_keys): any name but those that nobody outside the node may set, for the sandbox's program runs
+    with this environment as the account before there is a sandbox, and the account must not choose what that program loads.
 
     A name or value that cannot stand in an environment is left out when offered, and a bug when granted.
     """
     result = {name: value for name, value in offered.items() if _acceptable(name, value) and _permitted(name, allow)}
+    result |= {name: value for name, value in (own or {}).items() if _acceptable(name, value) and _permitted(name, ("*",))}
     for name, value in granted.items():
         if not _acceptable(name, value):
             raise LocalError(f"cannot be an environment variable: {name!r}")

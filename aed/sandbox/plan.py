@@ -23,7 +23,10 @@ class Plan:
     shell_command: bytes | None = None
     profile: str
     session_directory: str
-    """Exists, belongs to the account, mode 0700. It holds the private /tmp and /var/tmp, and is the home in `strict`."""
+    """Exists, belongs to the account, mode 0700. Every worker of the session sees and changes it; the home in `strict`."""
+    temporary: str = ""
+    """Exists, belongs to the account, mode 0700, and holds the private /tmp and /var/tmp. No sandbox shows it under its own name, so that no worker
+    puts a link where the next one's /tmp is going to be. "" for a plan whose session has one worker: then it is the session's directory."""
     writable: tuple[str, ...] = ()
     """Besides the home; `default` only: `strict` writes to the session's directory and nowhere else."""
     inputs: tuple[str, ...] = ()
@@ -48,7 +51,7 @@ class Plan:
             raise LocalError("a worker has either words or a shell command")
         if any(b"\0" in word for word in (*self.argv, self.shell_command or b"")):
             raise LocalError("a word of the command holds a NUL byte")
-        for path in (self.session_directory, *self.writable, *self.inputs, *self.run_allowed, *self.devices):
+        for path in (self.session_directory, self.temporary or "/", *self.writable, *self.inputs, *self.run_allowed, *self.devices):
             if not path.startswith("/") or "\0" in path:
                 raise LocalError(f"not an absolute path: {path!r}")
         if self.profile == "strict" and self.seccomp is None:

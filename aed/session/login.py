@@ -30,6 +30,8 @@ VERSIONS = (1,)
 CAPABILITIES: tuple[str, ...] = ()
 MAX_USER = 256
 MAX_STEPS = 64
+RECORDED_NAME, RECORDED_GROUPS = 64, 16
+"""What anybody may write into the audit record, without any proof, is little: were the disk full, nobody could log in."""
 
 
 class Over(Exception):
@@ -130,7 +132,8 @@ class Login:
             self.fixed = asked
         elif asked != self.fixed:
             raise RemoteError("the user or the groups changed during the exchange")
-        facts: dict[str, object] = {"mechanism": request.mechanism, "user": request.user, "groups": list(request.groups)}
+        groups = [name[:RECORDED_NAME] for name in request.groups[:RECORDED_GROUPS]]
+        facts: dict[str, object] = {"mechanism": request.mechanism[:RECORDED_NAME], "user": request.user, "groups": groups}
         if request.mechanism not in self.node.mechanisms:
             self._record_failure(facts, "this mechanism is not configured")
             return None, ""

@@ -39,7 +39,7 @@ MAX_BACKLOG = 4096
 
 
 class Session:
-    """One granted session. `directory` is its own place in the runtime directory, root's; `private` and `temporary` below it belong to the account, and
+    """One granted session. `directory` is its own place in the runtime directory, root's; `private` and `temporary` below it are the account's, and
     only the first is shown to workers by its name."""
 
     def __init__(self, node: Node, link: Link, monitor: Monitor, grant: Grant, directory: str) -> None:

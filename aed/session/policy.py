@@ -18,6 +18,8 @@ from aed.wire.messages import MAX_WORKER, Start
 
 MAX_RUN = 64
 MAX_INPUTS = 64
+MAX_UNTAKEN = 64
+"""Ended workers whose output waits for the client, besides as many as may be alive."""
 
 
 def profiles(node: Node, grant: Grant) -> tuple[str, ...]:
@@ -44,10 +46,13 @@ def max_workers(node: Node, grant: Grant) -> int:
     return min(grant.group.max_workers, int(node.config["limits.max_workers"]))
 
 
-def plan_worker(node: Node, grant: Grant, start: Start, *, private: str, door: str, alive: int) -> Plan:
-    """The plan of a worker. Raises `Denied` with a sentence for the user."""
+def plan_worker(node: Node, grant: Grant, start: Start, *, private: str, temporary: str, door: str, alive: int, held: int) -> Plan:
+    """The plan of a worker. `held` counts the alive, and those that have ended and whose output the client has not taken yet: they hold memory of the
+    node's. Raises `Denied` with a sentence for the user."""
     if alive >= max_workers(node, grant):
         raise Denied(f"group {grant.group.name} may run {max_workers(node, grant)} workers in a session here, and {alive} are running")
+    if held >= max_workers(node, grant) + MAX_UNTAKEN:
+        raise Denied(f"{held - alive} workers have ended and their output was not taken: take it before you start more")
     if start.worker > MAX_WORKER or len(start.names) != len(start.values) or len(start.run) > MAX_RUN or not start.run.isprintable():
         raise Denied("the request to start a worker is not well formed")
     permitted = profiles(node, grant)
@@ -70,7 +75,6 @@ def plan_worker(node: Node, grant: Grant, start: Start, *, private: str, door: s
         "AE_NODE": node.name,
         "AE_CHANNEL": door,
         "AE_SESSION_DIR": private,
-        **dict(grant.restrictions.environment),
     }
     argv, shell = start.argv, start.shell if not start.argv else None
     forced = grant.restrictions.command or grant.group.start_program
@@ -88,6 +92,7 @@ def plan_worker(node: Node, grant: Grant, start: Start, *, private: str, door: s
             shell_command=shell,
             profile=profile,
             session_directory=private,
+            temporary=temporary,
             writable=tuple(node.config["sandbox.writable"]),
             inputs=start.inputs,
             run_allowed=tuple(node.config["sandbox.run_allowed"]),
@@ -96,6 +101,7 @@ def plan_worker(node: Node, grant: Grant, start: Start, *, private: str, door: s
                 granted=granted,
                 offered=dict(zip(start.names, start.values, strict=True)),
                 allow=node.config["sandbox.environment"],
+                own=dict(grant.restrictions.environment),
             ),
             rlimits=rlimits(node.config),
             seccomp=None if (name := FOR_PROFILE[profile]) is None else node.filters[name],

@@ -275,19 +275,24 @@ class Worker:
             return
         if self.talk.fd < 0 or not self.down.waiting:
             return
-        start = self.down.consumed
+        at = self.down.consumed
+        gone = False
         try:
             self.down.write_to(self.talk.fd)
         except BrokenPipeError:
-            self._close_talk()
-            return
-        finally:
-            at = start
+            gone = True
+        try:
             while at < self.down.consumed:
                 part = self.down.ring.span(at, self.down.consumed)
                 self.down_framing.feed(part)
                 at += len(part)
-        self._watch_talk()
+        except RemoteError:
+            self._end_talk()  # a length over the cap: it ends this channel, not the session
+            return
+        if gone:
+            self._close_talk()
+        else:
+            self._watch_talk()
 
     def _close_talk(self) -> None:
         self.talk.close()

@@ -100,7 +100,7 @@ def test_tmp_is_the_sessions_own_and_goes_with_it(running: Node, account: TestAc
         said = wait.read_until(client.stdout.fileno(), b"/private\n", "the worker has written").decode().splitlines()
         assert said[:-1] == ["/tmp/aedt-mine-0"]
         directory = said[-1]
-        assert os.path.exists(f"{directory}/tmp/aedt-mine-0")
+        assert os.path.exists(f"{os.path.dirname(directory)}/temporary/tmp/aedt-mine-0")
         assert os.stat(directory).st_mode & 0o777 == 0o700
         assert os.stat(directory).st_uid == account.uid
         client.communicate(b"")
