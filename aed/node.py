@@ -6,6 +6,7 @@ Lives here: what has to be there before the first connection. Must not live here
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import pwd
@@ -120,7 +121,8 @@ def read_leaf(issuer: Helper) -> Leaf:
     """The leaf that the issuer printed. Raises `Misconfigured` with its reason."""
     with open(issuer.answer, "rb") as file:
         raw = file.read()
-    os.waitpid(issuer.pid, 0)
+    with contextlib.suppress(ChildProcessError):  # the listener's loop may have reaped it already
+        os.waitpid(issuer.pid, 0)
     try:
         answer: Mapping[str, Any] = json.loads(raw)
     except ValueError:

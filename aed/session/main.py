@@ -31,6 +31,8 @@ from aed.wire.messages import Accept, Exited, Fault, Goodbye, Message, NotStarte
 
 HANGUP_TIME = 2.0
 """Seconds between SIGHUP and SIGKILL when the connection is gone."""
+KILL_TIME = 3.0
+"""Seconds between SIGKILL, sent with the account's rights, and the end of whatever is left, by root."""
 SIGNALS = {name: signal.Signals[f"SIG{name}"] for name in ["HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "ALRM", "CONT", "STOP"]}
 RECORDED_REFUSALS = 100
 """Refused Starts of a session that are recorded one by one: they cost the client nothing, and the record's disk is everybody's."""
@@ -58,6 +60,7 @@ class Session:
         self.highest = -1
         self.ended_by: str | None = None
         self.kill_at: float | None = None
+        self.killed = False
         self.waiting = False
         size = node.config["streams.ring_size"]
         self.rings = Rings(stdin=size, stdout=size, stderr=size, to_worker=size, from_worker=size)
@@ -97,7 +100,10 @@ class Session:
             self.loop.turn(None if self.kill_at is None else max(0.0, self.kill_at - time.monotonic()))
             self._flush()
             if self.kill_at is not None and time.monotonic() >= self.kill_at:
-                self.kill_at = None
+                if self.killed:
+                    return  # what an account may not kill (a setuid program that became root), `end_descendants` may
+                self.killed = True
+                self.kill_at = time.monotonic() + KILL_TIME
                 for worker in self.workers.values():
                     worker.kill()
 
