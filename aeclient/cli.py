@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from aeclient.login import Session
     from aeclient.master import MasterLink
-    from aeclient.run import Order
+    from aeclient.order import Order
     from aeclient.target import Target
 
 OWN_FAILURE = 255
@@ -164,7 +164,7 @@ def order(parsed: Parsed) -> Callable[[list[Session]], Order]:
         environment[name] = value if equals else os.environ[name]
 
     def complete(sessions: list[Session]) -> Order:
-        from aeclient.run import Order
+        from aeclient.order import Order
 
         return Order(
             argv=tuple(os.fsencode(word) for word in parsed.words),

@@ -1,4 +1,4 @@
-"""Where workers' output goes: descriptors that may block, lines that carry a worker's number, progress on a terminal.
+"""Where workers' output goes: descriptors that may block, and lines that carry a worker's number.
 
 Lives here: writing to this process's own stdout and stderr without ever stopping the loop. Must not live here: the protocol.
 """
@@ -8,10 +8,6 @@ from __future__ import annotations
 import os
 import select
 import stat
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SAFE_WRITE = 4096
 """What a terminal takes without blocking once poll says so (PIPE_BUF)."""
@@ -28,7 +24,6 @@ class Sink:
         self.fd = fd
         self.closed = False
         self._waiting: list[memoryview] = []
-        self._done: list[Callable[[], None]] = []
         mode = os.fstat(fd).st_mode
         self.plain = stat.S_ISREG(mode) or not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd))
         self._terminal = os.isatty(fd)

@@ -11,11 +11,10 @@ import sys
 import time
 
 from aeclient import records
+from aeclient.delivery import Delivery
 from aeclient.loop import READ, WRITE, Loop
 from aeclient.node import WINDOW, Node, Worker
-from aeclient.output import Lines, Sink
 from aed.errors import RemoteError
-from aed.wire.channels import Receiving
 from aed.wire.frames import Frame, Piece
 from aed.wire.messages import (
     Ack,
@@ -42,6 +41,8 @@ if TYPE_CHECKING:
 
     from aeclient.login import Session
     from aeclient.master import MasterLink
+    from aeclient.order import Order
+    from aeclient.output import Sink
 
 OWN_FAILURE = 255
 READ_SIZE = 1 << 18
@@ -49,35 +50,6 @@ KEEPALIVE = 15.0
 KEEPALIVE_COUNT = 4
 ACK_DELAY = 0.02
 FORWARDED = {signal.Signals[f"SIG{name}"]: name for name in ("INT", "TERM", "HUP", "QUIT", "USR1", "USR2")}
-
-
-class Order:
-    """What to run: `argv`, or `shell` for the login shell; how many workers; the details of each Start."""
-
-    __slots__ = ("argv", "environment", "inputs", "kill_on_failure", "profile", "progress", "run", "shell", "stdin")
-
-    def __init__(
-        self,
-        *,
-        argv: tuple[bytes, ...] = (),
-        shell: bytes = b"",
-        run: str = "",
-        profile: str = "",
-        inputs: tuple[str, ...] = (),
-        environment: dict[str, str] | None = None,
-        kill_on_failure: bool = False,
-        progress: bool = False,
-        stdin: bool = True,
-    ) -> None:
-        self.argv = argv
-        self.shell = shell
-        self.run = run
-        self.profile = profile
-        self.inputs = inputs
-        self.environment = environment or {}
-        self.kill_on_failure = kill_on_failure
-        self.progress = progress
-        self.stdin = stdin
 
 
 class Run:
@@ -92,22 +64,17 @@ class Run:
         self.workers = self._spread(counts)
         self.unfinished = list(self.workers.values())
         self.many = len(self.workers) > 1
-        self.out, self.err = Sink(1), Sink(2)
-        self.sinks: dict[int, tuple[Worker, Receiving, Sink, Lines | None]] = {}
+        self.delivery = Delivery(self.workers, self._swamped, self._output_failed)
         # Made once: the loop is asked at every turn, and a byte there and back is two.
         self.node_callbacks = [(node, self._node_callback(node)) for node in self.nodes]
-        self.sink_callbacks = [(sink, self._sink_callback(sink)) for sink in (self.out, self.err) if not sink.plain]
+        self.sink_callbacks = [(sink, self._sink_callback(sink)) for sink in (self.delivery.out, self.delivery.err) if not sink.plain]
         self.decoders: dict[int, records.MessageDecoder] = {}
         self.down: dict[int, bytearray] = {}
-        self.unacked: set[int] = set()
         self.first_failure: int | None = None
         self.input_open = False
         self.input = memoryview(bytearray(READ_SIZE))
         self.interrupts = 0
         for worker in self.workers.values():
-            prefix = f"[{worker.number}] ".encode()
-            for channel, sink in ((stdio(worker.number), self.out), (stdio(worker.number) + 1, self.err)):
-                self.sinks[channel] = (worker, worker.incoming[channel], sink, Lines(prefix) if self.many else None)
             self.decoders[worker.number] = records.MessageDecoder()
             self.down[worker.number] = bytearray()
 
@@ -137,8 +104,7 @@ class Run:
             self._loop()
         finally:
             signal.set_wakeup_fd(-1)
-            for sink in (self.out, self.err):
-                sink.restore()
+            self.delivery.restore()
         for node in self.nodes:
             node.send(Goodbye(fault=Fault.NONE, reason="done", text=""))
             node.close()
@@ -158,8 +124,8 @@ class Run:
         while not self._over():
             self._set_events()
             wait = next_keepalive - time.monotonic()
-            if not self.loop.turn(min(wait, ACK_DELAY) if self.unacked else wait) and self.unacked:
-                self._ack_rest()
+            if not self.loop.turn(min(wait, ACK_DELAY) if self.delivery.unacked else wait):
+                self.delivery.ack_rest()
             if time.monotonic() >= next_keepalive:
                 next_keepalive = time.monotonic() + KEEPALIVE
                 self._keepalive()
@@ -183,7 +149,7 @@ class Run:
     def _over(self) -> bool:
         while self.unfinished and self.unfinished[-1].finished:
             self.unfinished.pop()
-        return not self.unfinished and not (self.out.pending or self.err.pending)
+        return not self.unfinished and not self.delivery.pending
 
     def _set_events(self) -> None:
         """What each descriptor is watched for now. Output that waits, and a slow master, stop us from acknowledging, not from reading."""
@@ -202,7 +168,7 @@ class Run:
         return lambda events: self._on_node(node, events)
 
     def _sink_callback(self, sink: Sink) -> Callable[[int], None]:
-        return lambda _: self._flush(sink)
+        return lambda _: self.delivery.flush(sink)
 
     # The nodes' side.
 
@@ -242,9 +208,8 @@ class Run:
         if piece.channel == messages(worker.number):
             self._take_messages(worker, piece.data)
         else:
-            _, _, sink, lines = self.sinks[piece.channel]
-            self._put(piece.channel, sink, lines.feed(piece.data) if lines is not None else piece.data)
-        self._ack(piece.channel)
+            self.delivery.put(piece.channel, piece.data)
+        self.delivery.ack(piece.channel)
 
     def _worker(self, node: Node, number: int) -> Worker:
         worker = self.workers.get(number)
@@ -277,9 +242,7 @@ class Run:
             for stream in worker.incoming.values():
                 stream.step = min(WINDOW, message.window) // 4
             self._tell_master(records.STARTED, worker)
-            for sink in (self.out, self.err):
-                if sink.closed:
-                    self._nobody_reads(sink)
+            self.delivery.started(worker)
             if worker.wants_stdin:
                 self.input_open = True
             self._send_down(worker)
@@ -306,11 +269,8 @@ class Run:
         if stream is None:
             raise RemoteError(f"the end of channel {channel}")
         stream.on_end(end.offset)
-        if channel in self.sinks:
-            _, _, sink, lines = self.sinks[channel]
-            if lines is not None:
-                self._put(channel, sink, lines.end())
-        self._ack(channel)
+        self.delivery.end(channel)
+        self.delivery.ack(channel)
 
     def _ended(self, worker: Worker, status: int, text: str) -> None:
         if worker.status is not None:
@@ -330,60 +290,9 @@ class Run:
         if worker.started and worker.status is None:
             worker.node.send(Signal(worker=worker.number, name=name))
 
-    # Our output.
-
-    def _put(self, channel: int, sink: Sink, data: memoryview | bytes) -> None:
-        if sink.closed or not data:
-            return
-        try:
-            sink.write(data)
-        except OSError as error:
-            self._cannot_write(sink, error)
-
-    def _flush(self, sink: Sink) -> None:
-        try:
-            sink.flush()
-        except OSError as error:
-            self._cannot_write(sink, error)
-        for channel, (_, _, other, _) in self.sinks.items():
-            if other is sink:
-                self._ack(channel)
-
-    def _cannot_write(self, sink: Sink, error: OSError) -> None:
-        """A closed pipe is the reader's own wish; anything else, as a full disk, is told."""
-        if not isinstance(error, BrokenPipeError):
-            self.first_failure = self.first_failure or OWN_FAILURE
-            if sink is not self.err:
-                self.say(f"cannot write the output: {error.strerror}")
-        self._nobody_reads(sink)
-
-    def _nobody_reads(self, sink: Sink) -> None:
-        """As a broken pipe does it on one machine: the workers' writes fail from now on."""
-        sink.drop()
-        for channel, (worker, stream, other, _) in self.sinks.items():
-            if other is sink and worker.started and stream.end is None:
-                worker.node.send(Reset(), channel)
-
-    def _ack(self, channel: int) -> None:
-        """Acknowledge what has gone out; what still waits here is the node's to keep."""
-        self.unacked.add(channel)
-        self._send_ack(channel, now=False)
-
-    def _ack_rest(self) -> None:
-        for channel in tuple(self.unacked):
-            self._send_ack(channel, now=True)
-
-    def _send_ack(self, channel: int, *, now: bool) -> None:
-        worker = self.workers[channel // 4]
-        stream = worker.incoming[channel]
-        blocked = self.sinks[channel][2].pending if channel in self.sinks else self.master is not None and self.master.swamped
-        if blocked:
-            return
-        ack = stream.due(stream.received, stream.received, now=now or stream.end is not None)
-        if ack is not None:
-            worker.node.send(ack, channel)
-        if ack is not None or now:
-            self.unacked.discard(channel)
+    def _output_failed(self, text: str) -> None:
+        self.first_failure = self.first_failure or OWN_FAILURE
+        self.say(text)
 
     # Our input.
 
@@ -435,6 +344,9 @@ class Run:
         for payload in self.decoders[worker.number].feed(bytes(data)):
             self._tell_master(records.MESSAGE, worker, payload)
 
+    def _swamped(self) -> bool:
+        return self.master is not None and self.master.swamped
+
     def _tell_master(self, kind: int, worker: Worker, payload: bytes = b"") -> None:
         if self.master is not None:
             self.master.send(kind, worker.number, payload)
@@ -446,7 +358,7 @@ class Run:
             self.master.flush()
             if not self.master.swamped:
                 for worker in self.workers.values():
-                    self._ack(messages(worker.number))
+                    self.delivery.ack(messages(worker.number))
         if events & READ:
             for number, payload in self.master.receive():
                 targets = list(self.workers.values()) if number == records.ALL_WORKERS else [self.workers[number]] if number in self.workers else []
@@ -456,7 +368,7 @@ class Run:
         if self.master.closed:
             self.loop.want(fd, 0, self._on_master)
             for worker in self.workers.values():
-                self._ack(messages(worker.number))
+                self.delivery.ack(messages(worker.number))
 
     def _send_down(self, worker: Worker) -> None:
         """Messages for a worker, as far as there is room; the rest goes with the next acknowledgement."""
