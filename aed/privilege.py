@@ -72,6 +72,7 @@ def drop_to(account: Account) -> None:
         os.setresgid(account.gid, account.gid, account.gid)
         os.setresuid(account.uid, account.uid, account.uid)
         _clear_capabilities()
+        set_undumpable()  # where fs.suid_dumpable is 1 the change of uid did not see to it, and until an exec the memory is root's
     except (OSError, OverflowError) as error:
         die(f"cannot become {account.name!r} (uid {account.uid}): {error}")
     if os.getresuid() != (account.uid,) * 3 or os.getresgid() != (account.gid,) * 3 or set(os.getgroups()) != groups:
