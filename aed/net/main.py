@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -19,12 +18,12 @@ from twisted.internet.epollreactor import EPollReactor
 from aed import link as records
 from aed.errors import AedError, RemoteError
 from aed.link import Link
-from aed.net.streams import Inbound, Outbound, WorkerStreams
+from aed.net.streams import Outbound, Streams
 from aed.net.tls import BULK, READ_SIZE, RECORD, Broken, TlsSocket, use_leaf
 from aed.wire import states
 from aed.wire.connection import Connection
-from aed.wire.frames import MAX_DATA, Frame, Piece
-from aed.wire.messages import BY_CODE, Ack, End, Exited, Fault, Goodbye, Message, Ping, Pong, Reset, clip, messages, stderr, stdio
+from aed.wire.frames import Frame, Piece
+from aed.wire.messages import BY_CODE, Ack, End, Exited, Fault, Goodbye, Message, Ping, Pong, Reset, clip
 
 READS_PER_TURN = 16
 MAX_QUEUE = 256
@@ -70,14 +69,8 @@ class Net:
         self.silent = 0
         self.bulk = False
         self.control: deque[bytes] = deque()
-        self.workers: dict[int, WorkerStreams] = {}
-        self.highest = -1
-        self.outbound: dict[int, Outbound] = {}
-        self.inbound: dict[int, Inbound] = {}
-        self.ready: deque[Outbound] = deque()
-        self.filled: set[Inbound] = set()
+        self.streams = Streams()
         self.acks_due = False
-        self.ended: list[WorkerStreams] = []
         self.tls_side = Descriptor(sock.fileno(), self.on_network, self.write)
         self.link_side = Descriptor(link.fileno(), self.on_link, self.flush_link)
 
@@ -120,50 +113,36 @@ class Net:
             self.heard = self.heard or size > 0
             for item in self.wire.receive(self.tls.buffer[:size]):
                 if isinstance(item, Piece):
-                    self._on_piece(item)
+                    self.streams.take(item.channel, item.offset, item.data)
                 else:
                     self._on_frame(item)
             if size < READ_SIZE:
                 return
         self.reactor.callLater(0, self.on_network)
 
-    def _on_piece(self, piece: Piece) -> None:
-        stream = self.inbound.get(piece.channel)
-        if stream is None:
-            self._check_past(piece.channel)
-            return
-        stream.take(piece.offset, piece.data)
-        self.filled.add(stream)
-
     def _on_frame(self, frame: Frame) -> None:
         kind = frame.kind
         if kind is Ack:
-            out = self.outbound.get(frame.channel)
-            if out is None:
-                self._check_past(frame.channel)
-            else:
+            out = self.streams.outgoing(frame.channel)
+            if out is not None:
                 self._acknowledged(out, Ack.decode(frame.payload))
         elif kind is Ping:
             self._queue(Pong(cookie=Ping.decode(frame.payload).cookie))
         elif kind is Pong:
             Pong.decode(frame.payload)
         elif kind is End:
-            stream = self.inbound.get(frame.channel)
-            if stream is None:
-                self._check_past(frame.channel)
-                return
-            stream.receiving.on_end(End.decode(frame.payload).offset)
-            self._tell_filled()
-            self.link.note(records.ENDED, frame.channel, stream.receiving.received)
+            stream = self.streams.incoming(frame.channel)
+            if stream is not None:
+                stream.receiving.on_end(End.decode(frame.payload).offset)
+                self._tell_filled()
+                self.link.note(records.ENDED, frame.channel, stream.receiving.received)
         elif kind is Reset:
-            out = self.outbound.get(frame.channel)
-            if out is None:
-                self._check_past(frame.channel)
-                return
-            Reset.decode(frame.payload)
-            out.drop()
-            self._offer(out)
-            self.link.note(records.RESET, frame.channel, 0)
+            out = self.streams.outgoing(frame.channel)
+            if out is not None:
+                Reset.decode(frame.payload)
+                out.drop()
+                self.streams.offer(out)
+                self.link.note(records.RESET, frame.channel, 0)
         else:
             self._tell_filled()
             self._tell(records.message(kind.code, frame.channel, frame.payload))
@@ -171,25 +150,21 @@ class Net:
                 self.close()
                 self.write()
 
-    def _check_past(self, channel: int) -> None:
-        """A late word about a worker that has ended is no fault; a channel that never was, is."""
-        if channel // 4 > self.highest:
-            raise RemoteError(f"channel {channel} was never opened")
-
     def _acknowledged(self, out: Outbound, ack: Ack) -> None:
         news = ack.offset > out.sending.acked
         out.sending.on_ack(ack)
         if news:
             self.link.note(records.ACKED, out.channel, ack.offset)
-        self._offer(out)
+        self.streams.offer(out)
         self.write()
-        self._forget_if_done(out.worker)
+        self.streams.forget_if_done(out.worker)
 
     def _tell_filled(self) -> None:
-        for stream in self.filled:
-            self.link.note(records.FILLED, stream.channel, stream.receiving.received)
-        if self.filled:
-            self.filled.clear()
+        news = False
+        for channel, offset in self.streams.filled():
+            self.link.note(records.FILLED, channel, offset)
+            news = True
+        if news:
             self._acks_soon()
 
     def _flush_link(self) -> None:
@@ -226,13 +201,13 @@ class Net:
         elif kind == records.MESSAGE:
             self._pass_on(*records.parse_message(record))
         elif kind == records.OPEN:
-            self._open(record, descriptors)
+            self.streams.open(record, descriptors)
         elif kind == records.CLOSE:
             self.close()
 
     def _on_position(self, kind: int, channel: int, offset: int) -> None:
         if kind == records.CONSUMED or kind == records.RESET:
-            stream = self.inbound.get(channel)
+            stream = self.streams.inbound.get(channel)
             if stream is None:
                 return
             if kind == records.CONSUMED:
@@ -241,47 +216,21 @@ class Net:
             else:
                 self._queue(Reset(), channel)
         else:
-            out = self.outbound.get(channel)
+            out = self.streams.outbound.get(channel)
             if out is None or out.dropped:
                 return
             self.bulk = offset - out.sending.sent >= BULK
             out.produced = offset
             if kind == records.ENDED:
                 out.end = offset
-            self._offer(out)
+            self.streams.offer(out)
 
     def _pass_on(self, code: int, channel: int, payload: bytes) -> None:
         if self.wire.state == states.CLOSED:  # the session did not know yet
             return
         self.control.append(self.wire.send_payload(code, channel, payload))
-        kind = BY_CODE[code]
-        if kind is Exited:
-            streams = self.workers.get(Exited.decode(payload).worker)
-            if streams is not None:
-                streams.exited = True
-                self._forget_if_done(streams)
-
-    def _open(self, record: bytes, descriptors: list[int]) -> None:
-        worker, window, rings = records.parse_opening(record)
-        streams = WorkerStreams(worker, descriptors[0], rings, window, stdio(worker), stderr(worker), messages(worker))
-        os.close(descriptors[0])
-        self.workers[worker] = streams
-        self.highest = max(self.highest, worker)
-        for out in streams.outbound:
-            self.outbound[out.channel] = out
-        for stream in streams.inbound:
-            self.inbound[stream.channel] = stream
-
-    def _forget_if_done(self, streams: WorkerStreams) -> None:
-        if not streams.done:
-            return
-        self.workers.pop(streams.worker, None)
-        for out in streams.outbound:
-            self.outbound.pop(out.channel, None)
-        for stream in streams.inbound:
-            self.inbound.pop(stream.channel, None)
-            self.filled.discard(stream)
-        self.ended.append(streams)
+        if BY_CODE[code] is Exited:
+            self.streams.exited(Exited.decode(payload).worker)
 
     # Sending.
 
@@ -290,11 +239,6 @@ class Net:
             return
         self.control.append(self.wire.send(message, channel))
         self.write()
-
-    def _offer(self, out: Outbound) -> None:
-        if not out.queued and out.has_something:
-            out.queued = True
-            self.ready.append(out)
 
     def write(self) -> None:
         """Give TLS all that is queued, until it takes no more."""
@@ -310,11 +254,10 @@ class Net:
                 elif self.closing:
                     self._finish()
                     return
-                elif self.ready and self.wire.state == states.OPEN:
+                elif self.streams.ready and self.wire.state == states.OPEN:
                     self._next_data()
                 else:
-                    while self.ended:
-                        self.ended.pop().close()  # only now is none of their memory waiting to be sent
+                    self.streams.unmap_ended()
                     self.reactor.removeWriter(self.tls_side)
                     if not self.closing:
                         self.reactor.addReader(self.tls_side)
@@ -325,13 +268,8 @@ class Net:
         self.reactor.addWriter(self.tls_side)
 
     def _next_data(self) -> None:
-        out = self.ready.popleft()
-        out.queued = False
-        size = min(out.sendable, MAX_DATA)
-        if size:
-            start = out.sending.sent
-            data = out.ring.span(start, start + size)
-            out.sending.advance(len(data))
+        out, start, data = self.streams.next_piece()
+        if len(data):
             header = self.wire.data_header(out.channel, start, len(data))
             # Header and first bytes in one TLS record, the rest from the ring as it is.
             first = RECORD - len(header)
@@ -341,30 +279,27 @@ class Net:
         if out.at_end:
             out.sending.ended = True
             self.control.append(self.wire.send(End(offset=out.sending.sent), out.channel))
-            self._forget_if_done(out.worker)
-        self._offer(out)
+            self.streams.forget_if_done(out.worker)
+        self.streams.offer(out)
 
     def _acks_soon(self) -> None:
         """Report at once what is much; the rest a little later, so that a byte there and back needs no frame of its own."""
-        waiting = False
-        for stream in self.inbound.values():
-            ack = stream.due(now=False)
-            if ack is not None:
-                self._queue(ack, stream.channel)
-            waiting = True
-        if waiting and not self.acks_due:
+        self._send_acks(now=False)
+        if self.streams.inbound and not self.acks_due:
             self.acks_due = True
             self.reactor.callLater(ACK_DELAY, self._acks_now)
 
     def _acks_now(self) -> None:
         self.acks_due = False
+        self._send_acks(now=True)
+
+    def _send_acks(self, *, now: bool) -> None:
         if self.closing or self.wire.state != states.OPEN:
             return
-        for stream in self.inbound.values():
-            ack = stream.due(now=True)
-            if ack is not None:
-                self.control.append(self.wire.send(ack, stream.channel))
-        self.write()
+        frames = [self.wire.send(ack, channel) for channel, ack in self.streams.acks(now=now)]
+        if frames:
+            self.control.extend(frames)
+            self.write()
 
     def _tell(self, record: bytes) -> None:
         try:
