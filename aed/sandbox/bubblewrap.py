@@ -90,8 +90,10 @@ def _strict(plan: Plan) -> list[str]:
 
 
 def _refuse_hidden(path: str, plan: Plan) -> None:
-    """Read-only or not, a socket can be connected to: an input must not bring back what every profile takes away."""
-    if path == "/" or (_below(path, set(_HIDDEN)) and not _below(path, _real((*plan.run_allowed, plan.session_directory)))):
+    """Read-only or not, a socket can be connected to: an input must not bring back what every profile takes away. Nor may it be where workers of the
+    session write: between this look and bubblewrap's, one of them could put a link there."""
+    ours = _real((plan.session_directory, plan.temporary or plan.session_directory))
+    if path == "/" or _below(path, ours) or (_below(path, set(_HIDDEN)) and not _below(path, _real(plan.run_allowed))):
         raise Unavailable(f"the input {path} cannot be shown: the sandbox hides it from every worker; name files and directories of data")
 
 

@@ -87,3 +87,15 @@ def test_an_input_does_not_show_what_the_sandbox_hides(running: Node, account: T
     assert done.returncode != 0
     assert b"local.sock" not in done.stdout
     assert b"input" in done.stderr, done.stderr
+
+
+def test_an_input_is_not_where_a_worker_could_change_it(running: Node, account: TestAccount) -> None:
+    """A worker that goes on replacing it by a link to /run would win the race against bubblewrap some day."""
+    with raw.connect(running) as client:
+        session = client.login(account).session
+        place = running.runtime_directory / "sessions" / session
+        client.send(raw.start(worker=0, shell=b'mkdir "$AE_SESSION_DIR/d" /tmp/d', profile="strict"))
+        _output(client, 0)
+        for number, path in enumerate((place / "private" / "d", place / "private", place / "temporary" / "tmp" / "d"), 1):
+            client.send(raw.start(worker=number, shell=b"true", profile="strict", inputs=(str(path),)))
+            assert f"the input {path} cannot be shown" in _output(client, number)
