@@ -274,7 +274,7 @@ class Listener:
         self._remove(os.path.join(nodes.session_root(self.node.config), child.session))
 
     def _remove(self, directory: str) -> None:
-        """In a process of its own: what is in there an account has made, a million files or a thousand levels of them, and we have others to serve."""
+        """In a process of its own: an account made what is in there, a million files or a thousand levels, and we have others to serve."""
         if not os.path.lexists(directory):
             return
         try:

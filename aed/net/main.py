@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import resource
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from aed.wire.messages import BY_CODE, Ack, End, Exited, Fault, Goodbye, Message
 READS_PER_TURN = 16
 MAX_QUEUE = 256
 """Control frames for the client, or records for the session, that may wait before we stop reading."""
+MEMORY = 1 << 29
+"""Of its own; the rings are shared and not in it. A net that is not ours any more shall not take the node's memory."""
 ACK_DELAY = 0.02
 FLUSH_TIME = 5.0
 LINGER_TIME = 2.0
@@ -382,6 +385,7 @@ def main(sock: socket.socket, link: Link, context: SSL.Context, confine: Callabl
     setup = json.loads(received[0][2:])
     use_leaf(context, setup["chain"], setup["key"])
     net = Net(reactor, sock, link, context, setup)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     confine()
     net.start()
     reactor.run(installSignalHandlers=False)

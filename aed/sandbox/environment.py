@@ -35,8 +35,8 @@ def build_environment(
 ) -> dict[str, str]:
     """The account's five variables, of what the client offered the names that `allow` (patterns) permits, and what aed itself grants.
 
-    `own` is what the account's own files set (authorized_keys): any name but those that nobody outside the node may set, for the sandbox's program runs
-    with this environment as the account before there is a sandbox, and the account must not choose what that program loads.
+    `own` is what the account's own files set (authorized_keys): any name but those that nobody outside the node may set, for the sandbox's program
+    runs with this environment as the account before there is a sandbox, and the account must not choose what that program loads.
 
     A name or value that cannot stand in an environment is left out when offered, and a bug when granted.
     """

@@ -131,18 +131,18 @@ def _exec(plan: Plan, program: str) -> NoReturn:
         _exec_plain(found, environment)
     filter_fd = None if plan.seccomp is None else _filter_file(plan.seccomp)
     words = bubblewrap.arguments(plan, found, bubblewrap=program, directory=directory, filter_fd=filter_fd)
-    os.execve(program, words, environment)  # noqa: S606
+    os.execve(program, words, environment)
 
 
 def _exec_plain(found: Command, environment: dict[str, str]) -> NoReturn:
     """Profile `none` is what ssh gives: no namespaces, and no no_new_privs either, because who chooses it wants setuid programs (apptainer's starter,
     ksu, sudo) to work. A filter, if the caller gives one, brings no_new_privs with it."""
     try:
-        os.execve(found.program, found.words, environment)  # noqa: S606
+        os.execve(found.program, found.words, environment)
     except OSError as error:
         if error.errno != errno.ENOEXEC:
             raise command.Unrunnable(command.CANNOT_RUN, f"{os.fsdecode(found.program)}: {error.strerror}") from None
-        os.execve("/bin/sh", (b"sh", found.program, *found.words[1:]), environment)  # noqa: S606 - as execvp, and so bubblewrap, does
+        os.execve("/bin/sh", (b"sh", found.program, *found.words[1:]), environment)  # as execvp, and so bubblewrap, does
 
 
 def _enter_home(plan: Plan) -> str:

@@ -92,3 +92,12 @@ def writable_memory(pid: int) -> bytes:
                 except OSError:
                     continue
     return b"".join(parts)
+
+
+def test_carriers_of_hostile_bytes_have_a_limit_of_memory(busy: Node) -> None:
+    """Beyond seccomp: one that was taken over, and outlives its session, must not take the memory of all."""
+    nets = busy.processes()["net"]
+    assert nets
+    for pid in nets:
+        with open(f"/proc/{pid}/limits") as limits:
+            assert [line.split()[3:5] for line in limits if line.startswith("Max data size")] == [["536870912"] * 2]
