@@ -140,7 +140,7 @@ def test_a_worker_that_took_a_daemons_name_dies_with_its_session(running: Node, 
 def test_a_net_killed_ends_its_workers_and_the_client_says_so(running: Node, account: TestAccount) -> None:
     mark = account.home / "hung-up"
     mark.unlink(missing_ok=True)
-    script = f"trap 'touch {mark}' HUP; echo ready; while :; do sleep 0.05; done"
+    script = f"trap '' PIPE; trap 'touch {mark}' HUP; echo ready; while :; do sleep 0.05; done"
     with running.start_client(account, "--", "sh", "-c", script) as client:
         assert client.stdout is not None
         wait.read_until(client.stdout.fileno(), b"ready\n", "the worker")
