@@ -82,6 +82,14 @@ def test_the_machine_is_looked_at_too(running: Node) -> None:
         running.config_file.chmod(mode)
 
 
+@pytest.mark.parametrize("pattern", ["*", "LD_*", "L*", "LD_PRELOAD", "PYTHONPATH", "BASH_ENV", "ENV", "AE_*", "PATH"])
+def test_no_node_lets_clients_set_what_would_take_a_program_over(running: Node, pattern: str) -> None:
+    for words in (("--check",), ()):
+        done = aed(running, "-c", str(running.config_file), "-o", f'sandbox.environment=["{pattern}"]', *words)
+        assert done.returncode == 1
+        assert f"sandbox.environment: '{pattern}'" in done.stderr
+
+
 def test_every_option_is_printed_with_its_source(running: Node) -> None:
     done = aed(running, "-c", str(running.config_file), "-o", "node_name=printed", "--print-config")
     assert done.returncode == 0

@@ -56,6 +56,10 @@ def test_200_mib_go_both_ways_at_once(running: Node, account: TestAccount, diges
     assert done.stdout.decode().split()[0] == digest, done.stderr
 
 
+def two(pids: list[int]) -> list[int]:
+    return pids if len(pids) == 2 else []
+
+
 def private_bytes(pid: int) -> int:
     """What a process has of its own and in shared memory, from smaps."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -70,11 +74,10 @@ def test_a_client_that_stops_reading_costs_no_memory(running: Node, account: Tes
         assert client.stderr is not None
         wait.readable(client.stdout.fileno(), "the worker writes")
         os.read(client.stdout.fileno(), 100)
-        client.send_signal(signal.SIGSTOP)
+        writers = wait.until(lambda: two([pid for pid in running.processes()["worker"] if box.name(pid) == "head"]), "both writers")
         processes = running.processes()
         (net,), (session,) = processes["net"], processes["session"]
-        writers = [pid for pid in processes["worker"] if box.name(pid) == "head"]
-        assert len(writers) == 2
+        client.send_signal(signal.SIGSTOP)
         looks: list[list[str]] = []
 
         def stands_still() -> bool:

@@ -100,13 +100,15 @@ def test_tmp_is_the_sessions_own_and_goes_with_it(running: Node, account: TestAc
         said = wait.read_until(client.stdout.fileno(), b"/private\n", "the worker has written").decode().splitlines()
         assert said[:-1] == ["/tmp/aedt-mine-0"]
         directory = said[-1]
-        assert os.path.exists(f"{os.path.dirname(directory)}/temporary/tmp/aedt-mine-0")
+        scratch = running.scratch_directory / os.path.basename(os.path.dirname(directory))
+        assert (scratch / "tmp" / "aedt-mine-0").exists()
         assert os.stat(directory).st_mode & 0o777 == 0o700
         assert os.stat(directory).st_uid == account.uid
         client.communicate(b"")
     for path in ("/tmp/aedt-mine-0", "/var/tmp/aedt-mine"):  # noqa: S108
         assert not os.path.exists(path)
     wait.until(lambda: not os.path.exists(os.path.dirname(directory)), "the session's directory is gone")
+    wait.until(lambda: not scratch.exists(), "its scratch directory is gone")
 
 
 def test_sessions_of_two_accounts_do_not_reach_each_other(running: Node, account: TestAccount, other: TestAccount) -> None:
