@@ -116,7 +116,7 @@ class Conversation:
             if isinstance(message, Ping):
                 self.send(Pong(cookie=message.cookie))
             elif isinstance(message, Goodbye):
-                raise Denied(f"{self.where}: {message.text or message.reason}")
+                raise Denied(f"{self.where}: {one_line(message.text or message.reason)}")
             elif not isinstance(message, Pong):
                 return message
 
@@ -207,7 +207,7 @@ class _Login:
         frame = conversation.next_frame()
         welcome = frame.decode()
         if isinstance(welcome, Goodbye):
-            raise Denied(f"{self.where}: {welcome.text or welcome.reason}")
+            raise Denied(f"{self.where}: {one_line(welcome.text or welcome.reason)}")
         if not isinstance(welcome, Welcome) or welcome.version not in VERSIONS or len(welcome.nonce) != NONCE_SIZE:
             raise RemoteError(f"{self.where}: the node did not welcome us as the protocol says")
         return conversation, welcome, nonce, hashlib.sha256(hello.encode() + frame.payload).digest()
@@ -279,7 +279,7 @@ class _Login:
             elif isinstance(message, Accept):
                 return message
             elif isinstance(message, AuthFailed):
-                return message.text
+                return one_line(message.text)
 
     def _ask(self, prompt: str) -> str:
         if self.trust.batch:
@@ -287,6 +287,11 @@ class _Login:
         import getpass
 
         return getpass.getpass(prompt)
+
+
+def one_line(text: str) -> str:
+    """A node's sentence: it must not look like several of ours."""
+    return " ".join(text.split())
 
 
 def _confirmed(question: str) -> bool:

@@ -12,6 +12,7 @@ import time
 
 from aeclient import records
 from aeclient.delivery import Delivery
+from aeclient.login import one_line
 from aeclient.loop import READ, WRITE, Loop
 from aeclient.node import WINDOW, Node, Worker
 from aed.errors import RemoteError
@@ -249,20 +250,20 @@ class Run:
             self._progress()
         elif isinstance(message, NotStarted):
             worker = self._worker(node, message.worker)
-            self.say(f"{node.name}: worker {worker.number} was not started: {message.text}")
+            self.say(f"{node.name}: worker {worker.number} was not started: {one_line(message.text)}")
             self._ended(worker, OWN_FAILURE, message.text)
         elif isinstance(message, Exited):
             worker = self._worker(node, message.worker)
             if message.text:
-                self.say(f"{node.name}: worker {worker.number}: {message.text}")
+                self.say(f"{node.name}: worker {worker.number}: {one_line(message.text)}")
             self._end_input(worker)
             self._ended(worker, 128 + message.signal if message.signal else message.status, message.text)
         elif isinstance(message, Ping):
             node.send(Pong(cookie=message.cookie))
         elif isinstance(message, Notice):
-            self.say(f"{node.name}: {message.text}")
+            self.say(f"{node.name}: {one_line(message.text)}")
         elif isinstance(message, Goodbye):
-            node.lose(message.text or message.reason)
+            node.lose(one_line(message.text or message.reason))
 
     def _on_end(self, worker: Worker, channel: int, end: End) -> None:
         stream = worker.incoming.get(channel)

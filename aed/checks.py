@@ -61,8 +61,8 @@ def _groups(config: Config) -> Iterator[Fault]:
 
 
 def _directories(config: Config) -> Iterator[Fault]:
-    for key in ("state_directory", "runtime_directory"):
-        complaint = _writable_directory(config[key])
+    for key in ("state_directory", "runtime_directory", "scratch_directory"):
+        complaint = _writable_directory(config[key]) if config[key] else None
         if complaint:
             yield _fault(config, key, complaint)
 
@@ -174,7 +174,8 @@ def _is_group(name: str) -> bool:
 
 def _trusted(config: Config) -> Iterator[Fault]:
     """What root obeys must be root's alone, each directory above it too."""
-    for key, path in (("file", config.file), ("groups", config["groups"]), ("tls.certificate", config["tls.certificate"])):
+    keys = ("groups", "tls.certificate", "tls.key", "state_directory", "runtime_directory", "scratch_directory")
+    for key, path in (("file", config.file), *((key, config[key]) for key in keys)):
         if not path or not os.path.lexists(path):
             continue
         complaint = _others_may_change(os.path.realpath(path))

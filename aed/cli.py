@@ -24,6 +24,8 @@ from aed.session.context import Peer
 
 DEFAULT_FILE = "/etc/aed/aed.toml"
 USER_FILE = "~/.config/aed/aed.toml"
+PRIVATE_PLACES = ("/tmp/", "/var/tmp/")  # noqa: S108
+"""What a worker sees its own of. Whoever works below them means the directory that is there."""
 EMBEDDED_MECHANISMS = ("local",)
 MAX_PLACE = 107 - len("/aed-12345678/run/sessions/0123456789abcdef/private/w1073741823")
 
@@ -132,6 +134,7 @@ def embedded_values(directory: str) -> dict[str, object]:
         "runtime_directory": os.path.join(directory, "run"),
         "audit.destination": audit if writable else f"file:{directory}/audit.jsonl",
         "sandbox.profiles": ["default", "strict", "none"],
+        "sandbox.writable": [here] if (here := os.getcwd()).startswith(PRIVATE_PLACES) else [],
     }
 
 

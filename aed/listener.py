@@ -271,16 +271,18 @@ class Listener:
         self._forget(child.slot)
         os.close(child.slot)
         self._kill_orphans()
-        self._remove(os.path.join(nodes.session_root(self.node.config), child.session))
+        own = os.path.join(nodes.session_root(self.node.config), child.session)
+        scratch = os.path.join(self.node.scratch, child.session)
+        empty = [remove_empty(own, "private"), remove_empty(scratch, "tmp", "var-tmp")]
+        if not all(empty):
+            self._remove(own, scratch)
 
-    def _remove(self, directory: str) -> None:
+    def _remove(self, *directories: str) -> None:
         """In a process of its own: an account made what is in there, a million files or a thousand levels, and we have others to serve."""
-        if not os.path.lexists(directory):
-            return
         try:
-            self.removers.add(os.posix_spawn(_REMOVE[0], [*_REMOVE, directory], {}))
+            self.removers.add(os.posix_spawn(_REMOVE[0], [*_REMOVE, *directories], {}))
         except OSError as error:
-            say(f"aed: {directory} could not be removed: {error.strerror}")
+            say(f"aed: {' and '.join(directories)} could not be removed: {error.strerror}")
 
     def _kill_orphans(self) -> None:
         """We are the subreaper: what was below a session that was killed is our child now. Nets and checkers are not of that kind."""
@@ -345,6 +347,17 @@ def say(text: str) -> None:
     """One line on standard error. Who reads there, or does not, must not end the node: nets and workers may have the same pipe."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
+
+
+def remove_empty(directory: str, *names: str) -> bool:
+    """Remove `directory` and those below it if they are there and hold nothing: what most sessions leave. False if something is in the way."""
+    try:
+        for path in (*(os.path.join(directory, name) for name in names), directory):
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(path)  # never follows a link that an account may have put there
+    except OSError:
+        return False
+    return True
 
 
 def own_children() -> list[int]:

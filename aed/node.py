@@ -62,6 +62,7 @@ def prepare(config: Config, *, embedded: bool) -> tuple[Node, int]:
         user=user,
         sandbox_fault=fault,
         delay_key=os.urandom(32),
+        scratch=scratch_root(config),
     )
     return node, zygote_pid
 
@@ -87,7 +88,12 @@ def sandbox_fault(config: Config, user: str, bpf: Mapping[str, bytes]) -> str:
 
 def make_directories(config: Config) -> None:
     """The state directory is the daemon's alone; the runtime directory may be entered, its content not listed."""
-    for path, mode in ((config["state_directory"], 0o700), (config["runtime_directory"], 0o711), (session_root(config), 0o711)):
+    for path, mode in (
+        (config["state_directory"], 0o700),
+        (config["runtime_directory"], 0o711),
+        (session_root(config), 0o711),
+        (scratch_root(config), 0o711),
+    ):
         try:
             os.makedirs(path, exist_ok=True)
             status = os.stat(path, follow_symlinks=False)
@@ -101,6 +107,11 @@ def make_directories(config: Config) -> None:
 def session_root(config: Config) -> str:
     """Where each session has its directory."""
     return os.path.join(config["runtime_directory"], "sessions")
+
+
+def scratch_root(config: Config) -> str:
+    """Where each session has its workers' /tmp. Not in the runtime directory: that is memory, and everybody's."""
+    return str(config["scratch_directory"]) or f"{config['state_directory'].rstrip('/')}-scratch"
 
 
 def start_issuer(config: Config) -> Helper:

@@ -123,6 +123,12 @@ OPTIONS: tuple[Option, ...] = (
     Option(key="node_name", kind="str", default="", check=_node_name, doc='How this node calls itself. "": the host name.'),
     Option(key="state_directory", kind="path", default="/var/lib/aed", doc="Where the node's identity key is kept."),
     Option(key="runtime_directory", kind="path", default="/run/aed", doc="Where sockets are made."),
+    Option(
+        key="scratch_directory",
+        kind="path",
+        default="",
+        doc='Where workers have their own /tmp and /var/tmp: on a disk, for they fill it. "": beside state_directory, with -scratch after its name.',
+    ),
     Option(key="authentication", kind="list", default=("publickey", "local"), check=_mechanisms, doc="Mechanisms that may prove an identity."),
     Option(key="groups", kind="path", default="groups.toml", doc="The file of groups and their members."),
     Option(key="tls.certificate", kind="path", default="", doc='Host certificate (chain) of a site CA, PEM. "": the node certifies itself.'),
@@ -187,7 +193,7 @@ OPTIONS: tuple[Option, ...] = (
         doc="Variables that the client may pass, names or NAME*.",
     ),
     Option(key="sandbox.open_files", kind="int", default=0, check=_between(0, 1 << 30), doc="Open files of a worker. 0: as the daemon has it."),
-    Option(key="sandbox.processes", kind="int", default=0, check=_between(0, 1 << 22), doc="Processes of the account. 0: as the daemon has it."),
+    Option(key="sandbox.processes", kind="int", default=4096, check=_between(0, 1 << 22), doc="Processes of the account. 0: as the daemon has it."),
     Option(key="sandbox.core_size", kind="size", default=0, doc="Size of a worker's core dump. 0: as the daemon has it."),
     Option(key="sandbox.memory", kind="size", default=0, doc="Address space of each process of a worker. 0: as the daemon has it."),
 )

@@ -55,6 +55,8 @@ class Node:
     sandbox_fault: str
     """Why this machine cannot make a sandbox; "" where it can."""
     delay_key: bytes
+    scratch: str
+    """The directory in which each session makes its workers' /tmp."""
     clock: Clock = Clock()
 
 

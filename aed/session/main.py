@@ -41,8 +41,8 @@ MAX_BACKLOG = 4096
 
 
 class Session:
-    """One granted session. `directory` is its own place in the runtime directory, root's; `private` and `temporary` below it are the account's, and
-    only the first is shown to workers by its name."""
+    """One granted session. `directory` is its own place in the runtime directory, root's. `private` below it and `temporary` in the scratch
+    directory are the account's; only the first is shown to workers by its name."""
 
     def __init__(self, node: Node, link: Link, monitor: Monitor, grant: Grant, directory: str) -> None:
         self.node = node
@@ -52,7 +52,7 @@ class Session:
         self.audit = node.audit.for_session(grant.session)
         self.directory = directory
         self.private = os.path.join(directory, "private")
-        self.temporary = os.path.join(directory, "temporary")
+        self.temporary = os.path.join(node.scratch, grant.session)
         self.loop = Loop()
         self.workers: dict[int, Worker] = {}
         self.alive = 0
@@ -240,13 +240,12 @@ def grant_session(node: Node, link: Link, login: Login, grant: Grant, runtime: s
     """Make the session's directory and tell the client. Raises OSError where the directory cannot be made."""
     directory = os.path.join(runtime, "sessions", grant.session)
     os.mkdir(directory, 0o711)
-    for name in ("private", "temporary"):
-        path = os.path.join(directory, name)
+    session = Session(node, link, login.monitor, grant, directory)
+    for path in (session.private, session.temporary):
         os.mkdir(path, 0o700)
         if os.geteuid() == 0:
             os.chown(path, grant.account.uid, grant.account.gid)
     login.monitor.phase = GRANTED
-    session = Session(node, link, login.monitor, grant, directory)
     login.send(
         Accept(
             session=grant.session,

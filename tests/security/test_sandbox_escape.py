@@ -94,8 +94,9 @@ def test_an_input_is_not_where_a_worker_could_change_it(running: Node, account: 
     with raw.connect(running) as client:
         session = client.login(account).session
         place = running.runtime_directory / "sessions" / session
+        scratch = running.scratch_directory / session
         client.send(raw.start(worker=0, shell=b'mkdir "$AE_SESSION_DIR/d" /tmp/d', profile="strict"))
         _output(client, 0)
-        for number, path in enumerate((place / "private" / "d", place / "private", place / "temporary" / "tmp" / "d"), 1):
+        for number, path in enumerate((place / "private" / "d", place / "private", scratch / "tmp" / "d"), 1):
             client.send(raw.start(worker=number, shell=b"true", profile="strict", inputs=(str(path),)))
             assert f"the input {path} cannot be shown" in _output(client, number)

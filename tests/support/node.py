@@ -38,6 +38,7 @@ class Node:
         self.directory.chmod(0o755)
         self.runtime_directory = Path(tempfile.mkdtemp(prefix=f"{machine.MARK}-{os.getpid()}-", dir="/run"))
         self.runtime_directory.chmod(0o755)
+        self.scratch_directory = self.directory / "state-scratch"
         self.config_file = self.directory / "aed.toml"
         self.groups_file = self.directory / "groups.toml"
         self.audit_file = self.directory / "audit.jsonl"
@@ -183,6 +184,7 @@ class Node:
             # The empty directory of sessions is kept, as a service's RuntimeDirectory is.
             left = [path for path in sorted(self.runtime_directory.rglob("*")) if path != self.runtime_directory / "sessions"]
             faults += [f"left in the runtime directory: {path}" for path in left]
+            faults += [f"left in the scratch directory: {path}" for path in self.scratch_directory.glob("*")]
         self.box.close()
         shutil.rmtree(self.directory)
         shutil.rmtree(self.runtime_directory)

@@ -87,7 +87,9 @@ def test_signals_are_reset(plan: Plans, profile: str) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         for number, handler in old.items():
             signal.signal(number, handler)
-    assert lines[1::2] == ["0" * 16, "0" * 16]
+    blocked, ignored = (int(mask, 16) for mask in lines[1::2])
+    own = 1 << 31 | 1 << 32  # the C library's, for threads: it lets nobody else set them, and make may have left them ignored
+    assert (blocked, ignored & ~own) == (0, 0)
 
 
 @each_profile
