@@ -8,10 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import box, wait
+from tests.support.machine import TestAccount
+from tests.support.prefix import Prefix
 
 TREE = Path(__file__).parents[2]
 
@@ -102,3 +105,17 @@ def test_the_node_ends_with_its_client(command: Start, number: signal.Signals) -
         client.communicate(timeout=20)
     for pid in below:
         wait.gone(pid, "a process of the embedded node")
+
+
+@pytest.mark.root
+def test_in_a_node_of_one_uid_its_processes_are_closed_to_that_uid(prefix: Prefix, account: TestAccount) -> None:
+    """All processes are the user's here, and no other process of the user's may look into those that hold keys and decide."""
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with account.popen(prefix.bin("aeclient"), "--", "cat", **pipes) as client:
+        wait.until(lambda: [pid for pid in descendants(client.pid) if box.name(pid) == "cat"], "the worker")
+        ours = {pid: box.name(pid) for pid in descendants(client.pid) if box.name(pid).startswith("aed-")}
+        assert {"aed-zygote", "aed-net", "aed-session"} <= set(ours.values())
+        for pid, name in ours.items():
+            looked = account.run("cat", f"/proc/{pid}/environ", f"/proc/{pid}/mem")
+            assert looked.stderr.count(b"Permission denied") == 2, (name, looked)
+        client.communicate(b"", timeout=20)
