@@ -28,6 +28,8 @@ from aed.session.context import Leaf, Node
 
 ZYGOTE_CONTROL = 4
 ISSUER_ANSWER = 4
+RUNTIME_LIMIT = 61
+"""A Unix socket's path has 107 bytes, and a worker's door lies some way below the runtime directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,8 @@ def sandbox_fault(config: Config, user: str, bpf: Mapping[str, bytes]) -> str:
 
 def make_directories(config: Config) -> None:
     """The state directory is the daemon's alone; the runtime directory may be entered, its content not listed."""
+    if len(os.fsencode(config["runtime_directory"])) > RUNTIME_LIMIT:
+        raise Misconfigured(f"runtime_directory {config['runtime_directory']}: longer than {RUNTIME_LIMIT} bytes, so sockets below it have no name")
     for path, mode in (
         (config["state_directory"], 0o700),
         (config["runtime_directory"], 0o711),
