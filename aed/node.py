@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
+import hmac
 import json
 import os
 import pwd
@@ -18,7 +20,9 @@ from typing import Any
 
 from aed import registry, spawn
 from aed.audit import Audit
+from aed.authz.accounts import lookup
 from aed.authz.groups_file import Groups, load_groups
+from aed.authz.shadow import getspnam
 from aed.config import Config
 from aed.errors import Misconfigured, Unavailable
 from aed.model import Account
@@ -50,6 +54,7 @@ def prepare(config: Config, *, embedded: bool) -> tuple[Node, int]:
     mechanisms = {name: registry.server(name) for name in config["authentication"]}
     groups: Groups | None = None if embedded else load_groups(config["groups"])
     fault = sandbox_fault(config, user, bpf)
+    warm_up()
     leaf = read_leaf(issuer)
     node = Node(
         config=config,
@@ -72,6 +77,13 @@ def prepare(config: Config, *, embedded: bool) -> tuple[Node, int]:
 def node_name(config: Config) -> str:
     """The configured name, else the host's."""
     return str(config["node_name"]) or socket.gethostname()
+
+
+def warm_up() -> None:
+    """What every session would do first by itself: the name service's modules and the digests are loaded at their first use."""
+    lookup("aed-nobody-has-this-name")
+    getspnam("root")
+    hmac.digest(b"", hashlib.sha256(b"").digest(), hashlib.sha256)
 
 
 def sandbox_fault(config: Config, user: str, bpf: Mapping[str, bytes]) -> str:

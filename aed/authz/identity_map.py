@@ -28,10 +28,13 @@ class Decision:
     rule: str
 
 
-def map_identity(rules: Sequence[MapRule], evidence: Evidence, requested: str = "", *, allow_caller_root: bool = False) -> Decision:
+def map_identity(
+    rules: Sequence[MapRule], evidence: Evidence, requested: str = "", *, allow_caller_root: bool = False, known: Account | None = None
+) -> Decision:
     """The account for `evidence`: the first rule that matches decides, and permits `requested` (or "" for its first account) or nothing.
 
     Where no rule matches, `evidence.own_account` is permitted, and only that. `allow_caller_root` is for the portless node of root itself.
+    `known` is an account that was looked up in this login already: the name service may be slow.
     Raises `Denied` with a sentence for the proved identity.
     """
     identity = str(evidence.identity)
@@ -40,9 +43,9 @@ def map_identity(rules: Sequence[MapRule], evidence: Evidence, requested: str = 
     for rule in rules:
         permitted = _permitted(rule, identity)
         if permitted is not None:
-            return _decide(identity, permitted, requested, rule.name, root=False)
+            return _decide(identity, permitted, requested, rule.name, root=False, known=known)
     if evidence.own_account is not None:
-        return _decide(identity, (evidence.own_account,), requested, "own_account", root=allow_caller_root)
+        return _decide(identity, (evidence.own_account,), requested, "own_account", root=allow_caller_root, known=known)
     raise Denied(f"no rule of this node's identity map matches {identity}; ask its administrator for one")
 
 
@@ -60,11 +63,11 @@ def _permitted(rule: MapRule, identity: str) -> tuple[str, ...] | None:
     return tuple(GROUP_REFERENCE.sub(lambda found: groups[int(found[1])] or "", account) for account in rule.accounts)
 
 
-def _decide(identity: str, permitted: tuple[str, ...], requested: str, rule: str, *, root: bool) -> Decision:
+def _decide(identity: str, permitted: tuple[str, ...], requested: str, rule: str, *, root: bool, known: Account | None) -> Decision:
     name = requested or permitted[0]
     if name not in permitted:
         raise Denied(f"{identity} may not use account {requested!a}, only {', '.join(map(ascii, permitted))}")
-    account = lookup(name)
+    account = known if known is not None and known.name == name else lookup(name)
     if account is None:
         raise Denied(f"{identity} is mapped to {name!a}, which is no account of this node")
     if account.name == "root" or account.uid == 0:

@@ -18,7 +18,7 @@ from aed.checker import Checker
 from aed.errors import Declined, Denied, RemoteError, Unavailable
 from aed.interfaces import Attempt, Challenge, Check, ReadUserFiles, Steps
 from aed.link import Link
-from aed.model import Evidence, Grant
+from aed.model import Account, Evidence, Grant
 from aed.session.authorize import authorize
 from aed.session.context import Node, Peer
 from aed.session.monitor import BEFORE_LOGIN, IN_EXCHANGE, Monitor
@@ -138,13 +138,14 @@ class Login:
             self._record_failure(facts, "this mechanism is not configured")
             return None, ""
         try:
-            evidence = self._prove(request, facts)
+            account = lookup(request.user)
+            evidence = self._prove(request, account, facts)
         except Declined as error:
             self._record_failure(facts, str(error))
             return None, ""
         facts |= {"identity": str(evidence.identity), **{f"proof_{name}": value for name, value in evidence.facts}}
         try:
-            grant = authorize(self.node, evidence, request.user if request.named else "", request.groups, self.session)
+            grant = authorize(self.node, evidence, request.user if request.named else "", request.groups, self.session, account)
         except Denied as error:
             self._record_failure(facts, str(error), proved=True)
             return None, str(error)
@@ -155,7 +156,7 @@ class Login:
             raise Over(f"no record: {error}", "this node cannot record logins, so it takes none: tell its administrator", Fault.LOCAL) from None
         return grant, ""
 
-    def _prove(self, request: AuthRequest, facts: dict[str, object]) -> Evidence:
+    def _prove(self, request: AuthRequest, account: Account | None, facts: dict[str, object]) -> Evidence:
         """Run the mechanism's steps to their end."""
         attempt = Attempt(
             mechanism=request.mechanism,
@@ -173,7 +174,7 @@ class Login:
                 client_nonce=self.client_nonce,
                 hellos=self.hellos,
             ),
-            account=lookup(request.user),
+            account=account,
             peer=self.peer.address,
             peer_uid=self.peer.uid,
             options=self.node.config.mechanism_options(request.mechanism),

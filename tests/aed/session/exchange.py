@@ -84,6 +84,7 @@ class Stage:
             mechanisms={how: self.mechanisms.server(how) for how in ("declines", "asks", "proves")},
             name="node1",
             embedded=False,
+            scratch="",
             user="",
             sandbox_fault="",
             delay_key=key,
