@@ -286,6 +286,11 @@ class _Login:
             raise Unavailable("there is nobody to ask in batch mode")
         import getpass
 
+        try:
+            os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+        except OSError:
+            # Standard input is the worker's: it is never read for a passphrase.
+            raise Unavailable("there is no terminal to ask on") from None
         return getpass.getpass(prompt)
 
 
@@ -295,6 +300,13 @@ def one_line(text: str) -> str:
 
 
 def _confirmed(question: str) -> bool:
+    """The whole word, as ssh wants it; anything else but no asks again."""
     sys.stderr.write(question)
     sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() == "yes"
+    while True:
+        answer = sys.stdin.readline()
+        word = answer.strip().lower()
+        if word in ("yes", "no") or not answer:
+            return word == "yes"
+        sys.stderr.write("Please type yes or no: ")
+        sys.stderr.flush()

@@ -90,6 +90,7 @@ def embedded() -> Stream:
         (os.POSIX_SPAWN_DUP2, announce_write, 3),
     ]
     with theirs:
-        os.posix_spawn(sys.executable, words, os.environ, file_actions=actions)
+        # In a session of its own: what is typed on the terminal is for us, and we pass it on.
+        os.posix_spawn(sys.executable, words, os.environ, file_actions=actions, setsid=True)
     os.close(announce_write)
     return Stream(ours, announce_read)

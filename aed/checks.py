@@ -23,7 +23,8 @@ _KEY_PREFIX_LIMIT = 1 << 16
 def check(config: Config) -> list[Fault]:
     """Everything on this machine that would keep `config` from working as it says. A fault with `warning` set does not stop a start."""
     root = os.geteuid() == 0
-    found = [*_groups(config), *_directories(config), *_audit(config), *_private_keys(config), *_bubblewrap(config), *_host_key(config)]
+    looks = (_groups, _x509, _directories, _audit, _private_keys, _bubblewrap, _host_key)
+    found = [fault for look in looks for fault in look(config)]
     if root:
         found += [*_user(config), *_unknown_unix_groups(config), *_trusted(config), *_code(config)]
     else:
@@ -58,6 +59,19 @@ def _groups(config: Config) -> Iterator[Fault]:
         yield _fault(config, "groups", f"there is no file {config['groups']}, so nobody could enter a group; make it, as conf/groups.toml shows")
         return
     yield from faults
+    groups, _ = groups_file.parse(config["groups"])
+    for group in groups.groups:
+        if not set(group.profiles) & set(config["sandbox.profiles"]):
+            what = f"permits {', '.join(group.profiles)} only, and the node (sandbox.profiles) none of them; add one here or there"
+            yield Fault(file=config["groups"], line=0, key=f"groups.{group.name}.profiles", what=what)
+
+
+def _x509(config: Config) -> Iterator[Fault]:
+    directory = config.mechanism_options("x509").get("ca_directory")
+    if "x509" in config["authentication"] and directory and not os.path.isdir(directory):
+        yield _fault(
+            config, "x509.ca_directory", f"there is no directory {directory}, so no certificate is trusted; put the site's CAs there, or drop x509"
+        )
 
 
 def _directories(config: Config) -> Iterator[Fault]:

@@ -9,6 +9,7 @@ import argparse
 import base64
 import contextlib
 import hashlib
+import importlib.util
 import os
 import socket
 import sys
@@ -18,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import aed
 from aed import checks, listener, node, registry, stdio
-from aed.config import Config, Fault, Option, dump, faults, load, mechanisms_named
+from aed.config import Config, Fault, Option, dump, faults, line_of, load, mechanisms_named
 from aed.errors import AedError, Misconfigured
 from aed.session.context import Peer
 
@@ -140,7 +141,15 @@ def embedded_values(directory: str) -> dict[str, object]:
 
 def check(options: argparse.Namespace) -> int:
     """`--check`: each fault on standard error; 0 if there is none."""
-    found = faults(options.file, mechanism_options(mechanisms_named(options.file)))
+    extra: dict[str, Sequence[Option]] = {}
+    found: list[Fault] = []
+    for name in mechanisms_named(options.file):
+        try:
+            extra |= mechanism_options((name,))
+        except AedError as error:
+            extra[name] = ()
+            found.append(Fault(file=options.file or "default", line=line_of(options.file, "authentication"), key="authentication", what=str(error)))
+    found += faults(options.file, extra)
     if not found:
         found = checks.check(read_config(options))
     for fault in found:
@@ -150,6 +159,7 @@ def check(options: argparse.Namespace) -> int:
 
 def serve(config: Config, *, embedded: bool, inetd: bool, announce: int | None) -> int:
     """Serve until told to stop, or the one connection of inetd. The identity certificate goes out on descriptor `announce`."""
+    require_packages()
     connection = stdio.connection() if embedded or inetd else None
     if os.geteuid() != 0 and not embedded:
         print("aed: unprivileged: all processes have one uid, workers are not kept from each other, only this account may log in", file=sys.stderr)
@@ -172,6 +182,13 @@ def serve(config: Config, *, embedded: bool, inetd: bool, announce: int | None) 
         print(f"aed: ready, identity SHA256:{digest}", file=sys.stderr, flush=True)
     server.run()
     return 0
+
+
+def require_packages() -> None:
+    """Raise `Misconfigured` where only the client was installed, before a helper process fails of it."""
+    missing = [name for name in ("OpenSSL", "cryptography", "twisted", "pyseccomp") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Misconfigured(f"the daemon's packages are not installed ({', '.join(missing)}): pip install 'aed[daemon]', or '.[daemon]' in a clone")
 
 
 def caller(connection: socket.socket, *, embedded: bool) -> Peer:

@@ -78,6 +78,7 @@ class Listener:
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal ends no node; reloading is not built yet
+        self._sweep()
         self._watch(self.wake_read, self._on_signal)
         for sock in self.sockets:
             self._watch(sock.fileno(), lambda sock=sock: self._accept(sock))  # type: ignore[misc]
@@ -277,6 +278,13 @@ class Listener:
         if not all(empty):
             self._remove(own, scratch)
 
+    def _sweep(self) -> None:
+        """What sessions left that died together with an earlier listener. A living one holds the lock of its directory."""
+        roots = (nodes.session_root(self.node.config), self.node.scratch)
+        for name in {name for root in roots for name in os.listdir(root)}:
+            if session_main.is_dead(os.path.join(roots[0], name)):
+                self._remove(*(os.path.join(root, name) for root in roots))
+
     def _remove(self, *directories: str) -> None:
         """In a process of its own: an account made what is in there, a million files or a thousand levels, and we have others to serve."""
         try:
@@ -394,6 +402,8 @@ def bind(node: Node) -> list[socket.socket]:
     path = node.config["local_socket"] or os.path.join(node.config["runtime_directory"], "local.sock")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
+        if is_served(path):
+            raise Unavailable(f"another aed serves {path}: end it, or name another runtime_directory")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         sock.bind(path)
@@ -403,3 +413,13 @@ def bind(node: Node) -> list[socket.socket]:
         raise Unavailable(f"cannot listen on {path}: {error.strerror}: name another path in `local_socket`") from None
     sockets.append(sock)
     return sockets
+
+
+def is_served(path: str) -> bool:
+    """Whether somebody accepts connections on the socket `path`; one that a dead daemon left is nobody's."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True

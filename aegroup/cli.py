@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -32,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"aegroup: {line}", file=sys.stderr)
         return 1
-    print(as_json(groups) if options.json else table(groups))
+    try:
+        print(as_json(groups) if options.json else table(groups), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # who reads has enough; the interpreter must not try again at its end
     return 0
 
 

@@ -101,7 +101,7 @@ def aed_8() -> list[str]:
             "/var/lib/aed/identity.pem: the node's identity, made on first start. Clients pin it. Keep it.",
             "/var/log/aed/audit.jsonl: one JSON object a line: logins, refusals, workers. No record, no login.",
         ),
-        *section("SIGNALS", "SIGTERM and SIGINT end the daemon and all its sessions. There is no reload yet: SIGHUP kills the daemon."),
+        *section("SIGNALS", "SIGTERM and SIGINT end the daemon and all its sessions. There is no reload yet: SIGHUP is ignored."),
         *section(
             "EXIT STATUS",
             "0 after an orderly end, or when a check found nothing but warnings; 1 with each fault on a line of standard error; 2 for a wrong "

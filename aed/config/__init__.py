@@ -5,8 +5,22 @@ Lives here: the names that others use. Must not live here: looks at the machine 
 
 from aed.config.dumping import dump
 from aed.config.identity_rules import MapRule
-from aed.config.loading import Config, faults, load, mechanisms_named
+from aed.config.loading import Config, faults, line_of, load, mechanisms_named
 from aed.config.option import Fault, Kind, Option
 from aed.config.table import ACCOUNT_NAME, OPTIONS, PROFILES
 
-__all__ = ["ACCOUNT_NAME", "OPTIONS", "PROFILES", "Config", "Fault", "Kind", "MapRule", "Option", "dump", "faults", "load", "mechanisms_named"]
+__all__ = [
+    "ACCOUNT_NAME",
+    "OPTIONS",
+    "PROFILES",
+    "Config",
+    "Fault",
+    "Kind",
+    "MapRule",
+    "Option",
+    "dump",
+    "faults",
+    "line_of",
+    "load",
+    "mechanisms_named",
+]

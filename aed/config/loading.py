@@ -80,6 +80,12 @@ def mechanisms_named(path: str | None) -> tuple[str, ...]:
     return names
 
 
+def line_of(path: str | None, key: str) -> int:
+    """The line of `path` that sets a key of the first level; 0 where none does."""
+    document = read(path) if path else None
+    return document.line((key,)) if isinstance(document, Document) and key in document.data else 0
+
+
 def _load(
     path: str | None, extra_options: Mapping[str, Sequence[Option]], overrides: Mapping[str, object], overrides_from: str
 ) -> tuple[Config, list[Fault]]:

@@ -6,6 +6,7 @@ Lives here: the loop and the order of the end. Must not live here: decisions (`l
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -27,7 +28,7 @@ from aed.session.loop import READ, WRITE, Loop
 from aed.session.monitor import GRANTED, Monitor
 from aed.session.policy import default_profile, max_workers, notice, plan_worker
 from aed.session.workers import Worker, exit_word
-from aed.wire.messages import Accept, Exited, Fault, Goodbye, Message, NotStarted, Signal, Start, Started, clip
+from aed.wire.messages import Accept, Exited, Fault, Goodbye, Message, Notice, NotStarted, Signal, Start, Started, clip
 
 HANGUP_TIME = 2.0
 """Seconds between SIGHUP and SIGKILL when the connection is gone."""
@@ -73,6 +74,10 @@ class Session:
 
     def _door(self, number: int) -> str:
         return os.path.join(self.private, f"w{number}")
+
+    def notice(self, text: str) -> None:
+        """Tell the person."""
+        self.send(Notice(text=clip(text)))
 
     def worker_finished(self, worker: Worker) -> None:
         self.workers.pop(worker.number, None)
@@ -236,10 +241,28 @@ class Session:
         self.kill_at = time.monotonic() + HANGUP_TIME
 
 
+def is_dead(directory: str) -> bool:
+    """Whether no living session holds `directory`."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
 def grant_session(node: Node, link: Link, login: Login, grant: Grant, runtime: str) -> Session:
     """Make the session's directory and tell the client. Raises OSError where the directory cannot be made."""
     directory = os.path.join(runtime, "sessions", grant.session)
     os.mkdir(directory, 0o711)
+    fcntl.flock(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_EX)  # held until this process ends
     session = Session(node, link, login.monitor, grant, directory)
     for path in (session.private, session.temporary):
         os.mkdir(path, 0o700)

@@ -36,6 +36,8 @@ class Owner(Protocol):
     link: Link
     loop: Loop
 
+    def notice(self, text: str) -> None: ...
+
     def worker_ended(self, worker: Worker, report: Exited) -> None: ...
 
     def worker_finished(self, worker: Worker) -> None: ...
@@ -262,7 +264,8 @@ class Worker:
             return
         try:
             size = self.up.read_from(self.talk.fd, check=self.up_framing.feed)
-        except RemoteError:
+        except RemoteError as error:
+            self.owner.notice(f"worker {self.number}: {error}: its channel is closed")
             size = 0
         if size == 0:
             self._close_talk()
