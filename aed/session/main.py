@@ -37,6 +37,7 @@ KILL_TIME = 3.0
 SIGNALS = {name: signal.Signals[f"SIG{name}"] for name in ["HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "ALRM", "CONT", "STOP"]}
 RECORDED_REFUSALS = 100
 """Refused Starts of a session that are recorded one by one: they cost the client nothing, and the record's disk is everybody's."""
+SETTLED = 60.0
 MAX_BACKLOG = 4096
 """Records that net has not taken: it always reads, so one that does not is not ours any more."""
 
@@ -242,7 +243,7 @@ class Session:
 
 
 def is_dead(directory: str) -> bool:
-    """Whether no living session holds `directory`."""
+    """Whether no living session holds `directory`, nor is one just about to: a new directory is locked a moment after it is made."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -250,6 +251,8 @@ def is_dead(directory: str) -> bool:
     except OSError:
         return False
     try:
+        if time.time() - os.fstat(descriptor).st_mtime < SETTLED:
+            return False
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
