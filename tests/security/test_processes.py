@@ -57,6 +57,8 @@ def test_descriptors_are_those_of_the_role_and_of_one_connection(busy: Node) -> 
         found = kinds(pid)
         assert found.pop(str(busy.audit_file)) == 1
         if EPOLL in found:
+            locked = [name for name in found if name.startswith(f"{busy.runtime_directory}/sessions/")]
+            assert [found.pop(name) for name in locked] == [1]  # its own directory, held against a sweep
             assert found == {"socket": 2, "pipe": 4, EPOLL: 1, RING: 1}  # link and door; wake-up, stdout, stderr
         else:
             assert found == {"socket": 3, "pipe": 1}  # link, zygote, checker; the slot

@@ -121,6 +121,9 @@ def test_each_process_holds_only_what_it_needs(session: dict[str, int], running:
     found = descriptors(session["session"])
     assert found.count("socket") <= 2, found  # the link, and the worker's door
     files = {name for name in found if name.startswith("/")}
+    own = {name for name in files if name.startswith(f"{running.runtime_directory}/sessions/")}
+    assert len(own) == 1, files  # the session's own directory, held against a sweep
+    files -= own
     assert files <= {"/dev/null", str(running.stderr_file), str(running.audit_file), "/memfd:aed-rings (deleted)"}, files
     listening = {name for name in descriptors(session["listener"]) if name.startswith("/")}
     assert listening <= {"/dev/null", str(running.stderr_file), str(running.audit_file)}, listening
