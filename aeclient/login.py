@@ -157,7 +157,7 @@ class _Login:
     def run(self, stream: Stream) -> Session:
         raw = stream.sock
         if self.embedded:
-            return self._converse(tls.connect(raw, pinned=stream.identity()), local=True)
+            return self._converse(self._shake(raw, stream.identity()), local=True)
         name = known_nodes.name_of(self.target)
         pinned = known_nodes.lookup(name)
         self.trace("connected" if self.target.via is None else f"connected through {self.target.command()}")
@@ -165,7 +165,7 @@ class _Login:
             pinned = self._first_use(name, raw)
             raw = transport.open_stream(self.target)
         try:
-            channel = tls.connect(raw, pinned=pinned, ca=self.trust.ca, host=self.target.host)
+            channel = self._shake(raw, pinned, self.trust.ca)
         except tls.Changed as error:
             raw.close()
             if pinned is None:
@@ -174,11 +174,20 @@ class _Login:
             raise Denied(known_nodes.changed(name, pinned, offered)) from None
         return self._converse(channel, local=transport.is_local(self.target))
 
+    def _shake(self, raw: socket.socket, pinned: bytes | None = None, ca: str | None = None) -> tls.Channel:
+        """TLS over `raw`; a failure names the node, and the command in between."""
+        try:
+            return tls.connect(raw, pinned=pinned, ca=ca, host=self.target.host)
+        except Unavailable as error:
+            raw.close()
+            through = f" (through the command: {self.target.command()})" if self.target.via is not None else ""
+            raise Unavailable(f"{self.where}: {error}{through}") from None
+
     # Trust.
 
     def _first_use(self, name: str, raw: socket.socket) -> bytes:
         """Ask about a node that is not known, and pin it. Nothing is proved on this connection."""
-        identity = self._greet(tls.connect(raw))[1].certificate
+        identity = self._greet(self._shake(raw))[1].certificate
         raw.close()
         if not self.trust.accept_new:
             if self.trust.batch or not sys.stdin.isatty():
@@ -191,7 +200,7 @@ class _Login:
 
     def _offered_identity(self) -> bytes:
         """What the node that is not the pinned one says it is, for the message."""
-        channel = tls.connect(transport.open_stream(self.target))
+        channel = self._shake(transport.open_stream(self.target))
         identity = self._greet(channel)[1].certificate
         channel.sock.close()
         return identity
